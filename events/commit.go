@@ -1,0 +1,199 @@
+package events
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// committer makes events of concurrent callers durable with one message, and so
+// one fsync, for many: group commit. There is no linger: while one message is
+// being written the next one fills, so the fsync itself is the batching window
+// and a lone caller waits for nothing.
+type committer struct {
+	js            jetstream.JetStream
+	subject       string
+	limitBytes    int // of the frames of one message
+	confirmWithin time.Duration
+
+	in     chan *pending
+	done   chan struct{} // closed when the loop has ended
+	mu     sync.RWMutex  // guards closed against submits
+	closed bool
+}
+
+const (
+	// committerQueue bounds the callers waiting to get into a message.
+	committerQueue = 4096
+	// publishAttempt bounds one attempt; a retry sends the same bytes and id.
+	publishAttempt = 5 * time.Second
+	retryPause     = 50 * time.Millisecond
+	// messageBytesMax keeps messages moderate where the server would allow more.
+	messageBytesMax = 2 << 20
+)
+
+func newCommitter(js jetstream.JetStream, subject string, limitBytes int, confirmWithin time.Duration) *committer {
+	c := &committer{
+		js: js, subject: subject, confirmWithin: confirmWithin,
+		limitBytes: min(limitBytes, messageBytesMax) - envelopeHeaderSize - binary.MaxVarintLen64,
+		in:         make(chan *pending, committerQueue),
+		done:       make(chan struct{}),
+	}
+	go c.loop()
+	return c
+}
+
+// pending is the part of one call that goes into one message whole.
+type pending struct {
+	frames []byte
+	count  int
+	result chan error // buffered: the loop never waits for a caller
+}
+
+// wait returns when the part is settled. If ctx ends first the outcome is
+// unknown: the part is still being written.
+func (p *pending) wait(ctx context.Context) error {
+	select {
+	case err := <-p.result:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", ErrUnknown, ctx.Err())
+	}
+}
+
+// frameBatch collects frames and remembers where each ends.
+type frameBatch struct {
+	frames []byte
+	ends   []int
+}
+
+func (b *frameBatch) add(event []byte) {
+	b.frames = appendFrame(b.frames, event)
+	b.ends = append(b.ends, len(b.frames))
+}
+
+// split cuts the batch into parts that each fit one message.
+func (b *frameBatch) split(limitBytes int) []*pending {
+	var out []*pending
+	start, count := 0, 0
+	for i, end := range b.ends {
+		count++
+		last := i == len(b.ends)-1
+		if last || count == MaxEnvelopeEvents || b.ends[i+1]-start > limitBytes {
+			out = append(out, &pending{frames: b.frames[start:end], count: count, result: make(chan error, 1)})
+			start, count = end, 0
+		}
+	}
+	return out
+}
+
+func (c *committer) submit(ctx context.Context, p *pending) error {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if c.closed {
+		return ErrClosed
+	}
+	select {
+	case c.in <- p:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("queue for the event log: %w", ctx.Err())
+	}
+}
+
+func (c *committer) close(ctx context.Context) error {
+	c.mu.Lock()
+	if !c.closed {
+		c.closed = true
+		close(c.in)
+	}
+	c.mu.Unlock()
+	select {
+	case <-c.done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("close %s: %w", c.subject, ctx.Err())
+	}
+}
+
+func (c *committer) loop() {
+	defer close(c.done)
+	var next *pending // taken from the queue, but did not fit the last message
+	for {
+		first := next
+		next = nil
+		if first == nil {
+			var ok bool
+			if first, ok = <-c.in; !ok {
+				return
+			}
+		}
+		batch := []*pending{first}
+		count, size := first.count, len(first.frames)
+	fill:
+		for {
+			select {
+			case p, ok := <-c.in:
+				if !ok {
+					break fill
+				}
+				if count+p.count > MaxEnvelopeEvents || size+len(p.frames) > c.limitBytes {
+					next = p
+					break fill
+				}
+				batch = append(batch, p)
+				count += p.count
+				size += len(p.frames)
+			default:
+				break fill
+			}
+		}
+		err := c.write(batch, count)
+		for _, p := range batch {
+			p.result <- err
+		}
+	}
+}
+
+// write publishes one envelope until the log confirms or refuses it.
+func (c *committer) write(batch []*pending, count int) error {
+	frames := make([][]byte, len(batch))
+	for i, p := range batch {
+		frames[i] = p.frames
+	}
+	m := nats.NewMsg(c.subject)
+	m.Data = sealEnvelope(count, frames...)
+	m.Header.Set(jetstream.MsgIDHeader, NewID().String())
+
+	ctx, cancel := context.WithTimeout(context.Background(), c.confirmWithin)
+	defer cancel()
+	for {
+		attempt, stop := context.WithTimeout(ctx, publishAttempt)
+		_, err := c.js.PublishMsg(attempt, m)
+		stop()
+		if err == nil {
+			return nil
+		}
+		var api *jetstream.APIError
+		if errors.As(err, &api) { // an answer: nothing was written
+			if api.ErrorCode == codeStoreFailed {
+				return fmt.Errorf("%w: %v", ErrFull, err)
+			}
+			return fmt.Errorf("the event log refused: %w", err)
+		}
+		if errors.Is(err, nats.ErrConnectionClosed) {
+			return fmt.Errorf("%w: %w", ErrUnknown, err)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", ErrUnknown, err)
+		case <-time.After(retryPause):
+		}
+	}
+}

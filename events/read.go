@@ -1,0 +1,214 @@
+package events
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Reads ahead of the consumer are bounded in bytes, not only in messages, since
+// an envelope may be a few hundred bytes or two megabytes.
+const (
+	readAheadMessages = 512
+	readAheadBytes    = 16 << 20
+)
+
+// Message is one envelope as it lies in the log.
+type Message struct {
+	Shard   int
+	Subject string
+	Seq     uint64
+	At      time.Time // when the log stored it, UTC; may step back, sequences do not
+	Data    []byte
+}
+
+// Reader yields the messages of a stream in order, without gaps, for ever.
+type Reader struct {
+	msgs  jetstream.MessagesContext
+	shard int
+	next  uint64
+}
+
+// ReadUsage reads a usage shard from a sequence on (1 is the first). Stop it.
+func (l *Log) ReadUsage(ctx context.Context, shard int, from uint64) (*Reader, error) {
+	if shard < 0 || shard >= l.shards {
+		return nil, fmt.Errorf("read usage: shard %d of %d", shard, l.shards)
+	}
+	return l.read(ctx, usageStream(shard), shard, from)
+}
+
+func (l *Log) read(ctx context.Context, stream string, shard int, from uint64) (*Reader, error) {
+	from = max(from, 1)
+	cons, err := l.js.OrderedConsumer(ctx, stream, jetstream.OrderedConsumerConfig{
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: from,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read %s from %d: %w", stream, from, err)
+	}
+	msgs, err := cons.Messages(jetstream.PullMaxMessagesWithBytesLimit(readAheadMessages, readAheadBytes))
+	if err != nil {
+		return nil, fmt.Errorf("read %s from %d: %w", stream, from, err)
+	}
+	return &Reader{msgs: msgs, shard: shard, next: from}, nil
+}
+
+// Next waits for the next message. The error is ctx's, or wraps ErrGap, or says
+// that the log is out of reach; after an error other than ctx's open a new Reader.
+func (r *Reader) Next(ctx context.Context) (Message, error) {
+	m, err := r.msgs.Next(jetstream.NextContext(ctx))
+	if err != nil {
+		if ctx.Err() != nil {
+			return Message{}, ctx.Err()
+		}
+		return Message{}, fmt.Errorf("read the event log at %d: %w", r.next, err)
+	}
+	meta, err := m.Metadata()
+	if err != nil {
+		return Message{}, fmt.Errorf("read the event log at %d: %w", r.next, err)
+	}
+	if meta.Sequence.Stream != r.next {
+		return Message{}, fmt.Errorf("%w: expected sequence %d, got %d", ErrGap, r.next, meta.Sequence.Stream)
+	}
+	r.next++
+	return Message{Shard: r.shard, Subject: m.Subject(), Seq: meta.Sequence.Stream, At: meta.Timestamp.UTC(), Data: m.Data()}, nil
+}
+
+// Stop ends the reader. It is idempotent.
+func (r *Reader) Stop() { r.msgs.Stop() }
+
+// UsageAt reads one message of a usage shard.
+func (l *Log) UsageAt(ctx context.Context, shard int, seq uint64) (Message, error) {
+	s, err := l.js.Stream(ctx, usageStream(shard))
+	if err != nil {
+		return Message{}, fmt.Errorf("look up usage shard %d: %w", shard, err)
+	}
+	m, err := s.GetMsg(ctx, seq)
+	if err != nil {
+		return Message{}, fmt.Errorf("read usage shard %d at %d: %w", shard, seq, err)
+	}
+	return Message{Shard: shard, Subject: m.Subject, Seq: m.Sequence, At: m.Time.UTC(), Data: m.Data}, nil
+}
+
+// UsageEnd is the sequence and time of the last message of a usage shard; zero
+// when it is empty.
+func (l *Log) UsageEnd(ctx context.Context, shard int) (uint64, time.Time, error) {
+	return l.end(ctx, usageStream(shard))
+}
+
+// UsageLast is the sequence up to which the shard of an org holds events now.
+func (l *Log) UsageLast(ctx context.Context, org uuid.UUID) (uint64, error) {
+	seq, _, err := l.UsageEnd(ctx, l.Shard(org))
+	return seq, err
+}
+
+// LedgerEnd is the sequence of the last record; zero when there is none.
+func (l *Log) LedgerEnd(ctx context.Context) (uint64, error) {
+	seq, _, err := l.end(ctx, ledgerStream)
+	return seq, err
+}
+
+func (l *Log) end(ctx context.Context, stream string) (uint64, time.Time, error) {
+	s, err := l.js.Stream(ctx, stream)
+	if err != nil {
+		return 0, time.Time{}, fmt.Errorf("look up %s: %w", stream, err)
+	}
+	state := s.CachedInfo().State
+	return state.LastSeq, state.LastTime.UTC(), nil
+}
+
+// UsageKey names one usage event.
+type UsageKey struct{ OrgID, ID uuid.UUID }
+
+// AdmissionBatch is one message of the admissions stream.
+type AdmissionBatch struct {
+	Seq        uint64
+	At         time.Time
+	Admissions []Admission
+	Err        error // the message could not be decoded; Admissions is empty
+}
+
+// AdmissionReader yields the admissions in order.
+type AdmissionReader struct {
+	r *Reader
+	d Decoder
+}
+
+// ReadAdmissions reads the admissions from a sequence on (1 is the first). Stop it.
+func (l *Log) ReadAdmissions(ctx context.Context, from uint64) (*AdmissionReader, error) {
+	r, err := l.read(ctx, admissionStream, 0, from)
+	if err != nil {
+		return nil, err
+	}
+	return &AdmissionReader{r: r}, nil
+}
+
+// Next waits for the next message; errors are those of Reader.Next.
+func (a *AdmissionReader) Next(ctx context.Context) (AdmissionBatch, error) {
+	m, err := a.r.Next(ctx)
+	if err != nil {
+		return AdmissionBatch{}, err
+	}
+	as, err := a.d.Admissions(m.Data)
+	return AdmissionBatch{Seq: m.Seq, At: m.At, Admissions: as, Err: err}, nil
+}
+
+// Stop ends the reader. It is idempotent.
+func (a *AdmissionReader) Stop() { a.r.Stop() }
+
+// AdmissionsEnd is the sequence of the last message of admissions.
+func (l *Log) AdmissionsEnd(ctx context.Context) (uint64, error) {
+	seq, _, err := l.end(ctx, admissionStream)
+	return seq, err
+}
+
+// Follow applies every record of the ledger from a sequence on, in order, until
+// ctx ends (it then returns ctx's error) or apply fails.
+func (l *Log) Follow(ctx context.Context, from uint64, apply func(Record) error) error {
+	for {
+		next, err := l.followOnce(ctx, from, apply)
+		var failed *applyError
+		if ctx.Err() != nil || errors.As(err, &failed) || errors.Is(err, ErrGap) {
+			return err
+		}
+		l.logger.Warn("ledger reader restarts", "from", next, "error", err)
+		from = next
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(retryPause):
+		}
+	}
+}
+
+type applyError struct{ error }
+
+func (e *applyError) Unwrap() error { return e.error }
+
+func (l *Log) followOnce(ctx context.Context, from uint64, apply func(Record) error) (next uint64, err error) {
+	next = max(from, 1)
+	r, err := l.read(ctx, ledgerStream, 0, next)
+	if err != nil {
+		return next, err
+	}
+	defer r.Stop()
+	for {
+		m, err := r.Next(ctx)
+		if err != nil {
+			return next, err
+		}
+		var rec Record
+		if err := json.Unmarshal(m.Data, &rec); err != nil {
+			return next, &applyError{fmt.Errorf("decode ledger sequence %d: %w", m.Seq, err)}
+		}
+		rec.Seq, rec.Subject = m.Seq, m.Subject
+		if err := apply(rec); err != nil {
+			return next, &applyError{fmt.Errorf("apply ledger sequence %d: %w", m.Seq, err)}
+		}
+		next = m.Seq + 1
+	}
+}
