@@ -1,0 +1,122 @@
+// Package migrations holds the ClickHouse tables and puts them in place.
+//
+// Invariants: a file is one idempotent statement and is never edited once it has
+// been released; files apply in the order of their names; a server too old for
+// them is refused before anything is created. Tables are projections of the event
+// log, so a change of shape is a new table that is rebuilt from the log, never a
+// repair of rows.
+//
+// It never drops a table and never reads one but its own.
+package migrations
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"strings"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+)
+
+//go:embed *.sql
+var files embed.FS
+
+// MinVersion is the oldest ClickHouse that the tables have been proven on: they
+// need projections that hold part offsets, which older servers do not have.
+var MinVersion = Version{26, 7}
+
+// ErrTooOld is returned when the server is older than MinVersion. Nothing has
+// been created.
+var ErrTooOld = errors.New("ClickHouse is too old")
+
+// Version is a ClickHouse release.
+type Version struct{ Major, Minor uint64 }
+
+// String is "major.minor".
+func (v Version) String() string {
+	return strconv.FormatUint(v.Major, 10) + "." + strconv.FormatUint(v.Minor, 10)
+}
+
+func (v Version) before(w Version) bool {
+	return v.Major < w.Major || v.Major == w.Major && v.Minor < w.Minor
+}
+
+// Apply creates the database that opt names, if it is missing, and the tables
+// that are missing in it. It is idempotent, also when several processes call it
+// at once. The error wraps ErrTooOld for a server older than MinVersion.
+func Apply(ctx context.Context, opt *clickhouse.Options) error {
+	return apply(ctx, opt, MinVersion)
+}
+
+func apply(ctx context.Context, opt *clickhouse.Options, need Version) error {
+	database := opt.Auth.Database
+	if database == "" {
+		database = "default"
+	}
+	bootstrap := *opt
+	bootstrap.Auth.Database = "default"
+	conn, err := clickhouse.Open(&bootstrap)
+	if err != nil {
+		return fmt.Errorf("connect to ClickHouse: %w", err)
+	}
+	defer conn.Close()
+	if err := checkVersion(ctx, conn, need); err != nil {
+		return err
+	}
+	named := clickhouse.Context(ctx, clickhouse.WithParameters(clickhouse.Parameters{"db": database}))
+	if err := conn.Exec(named, "CREATE DATABASE IF NOT EXISTS {db:Identifier}"); err != nil {
+		return fmt.Errorf("create database %s: %w", database, err)
+	}
+	target, err := clickhouse.Open(opt)
+	if err != nil {
+		return fmt.Errorf("connect to ClickHouse database %s: %w", database, err)
+	}
+	defer target.Close()
+	names, err := fs.Glob(files, "*.sql") // sorted
+	if err != nil {
+		return fmt.Errorf("list migrations: %w", err)
+	}
+	for _, name := range names {
+		statement, err := files.ReadFile(name)
+		if err != nil {
+			return fmt.Errorf("read migration %s: %w", name, err)
+		}
+		if err := target.Exec(ctx, string(statement)); err != nil {
+			return fmt.Errorf("apply migration %s to database %s: %w", name, database, err)
+		}
+	}
+	return nil
+}
+
+// checkVersion asks with the oldest words ClickHouse knows.
+func checkVersion(ctx context.Context, conn driver.Conn, need Version) error {
+	var text string
+	if err := conn.QueryRow(ctx, "SELECT version()").Scan(&text); err != nil {
+		return fmt.Errorf("ask ClickHouse for its version: %w", err)
+	}
+	have, err := parseVersion(text)
+	if err != nil {
+		return err
+	}
+	if have.before(need) {
+		return fmt.Errorf("%w: the server is %s, the tables need %s or newer", ErrTooOld, text, need)
+	}
+	return nil
+}
+
+func parseVersion(text string) (Version, error) {
+	parts := strings.SplitN(text, ".", 3)
+	if len(parts) < 2 {
+		return Version{}, fmt.Errorf("ClickHouse reports version %q", text)
+	}
+	major, err1 := strconv.ParseUint(parts[0], 10, 32)
+	minor, err2 := strconv.ParseUint(parts[1], 10, 32)
+	if err := errors.Join(err1, err2); err != nil {
+		return Version{}, fmt.Errorf("ClickHouse reports version %q: %w", text, err)
+	}
+	return Version{major, minor}, nil
+}
