@@ -1,0 +1,27 @@
+-- What an invoice of one org counts: usage that occurred before the end of the
+-- period and lies in the log up to the cut, less what the org's earlier invoices
+-- have counted. Rows, not rollups. ClickHouse only sums; a cost is bounded
+-- (events.MaxCost), so the sum cannot overflow Decimal(38, 12).
+SELECT
+    model,
+    price_version,
+    if(occurred_at < {start:DateTime64(3, 'UTC')}, formatDateTime(occurred_at, '%Y-%m', {zone:String}), '') AS origin,
+    count(),
+    sum(input_tokens),
+    sum(cache_read_tokens),
+    sum(cache_write_5m_tokens),
+    sum(cache_write_1h_tokens),
+    sum(output_tokens),
+    sum(reasoning_tokens),
+    sum(images),
+    sum(cost),
+    groupBitXor(sipHash64(event_id, digest, cost)),
+    sumWithOverflow(sipHash64(event_id, digest, cost))
+FROM usage_events
+WHERE org_id = {org:UUID}
+    AND disposition = 'counted'
+    AND occurred_at < {end:DateTime64(3, 'UTC')}
+    AND stream_seq <= {cut:UInt64}
+    AND NOT (occurred_at < {start:DateTime64(3, 'UTC')} AND stream_seq <= {previous_cut:UInt64})
+GROUP BY model, price_version, origin
+ORDER BY origin, model, price_version
