@@ -28,6 +28,7 @@ type Lease struct {
 	holder   string
 	ttl      time.Duration
 	now      func() time.Time
+	urgent   bool
 	lost     context.Context
 	markLost context.CancelFunc
 	stop     context.CancelFunc
@@ -45,7 +46,14 @@ type LeaseOptions struct {
 	Holder string        // who holds it, for people to read
 	TTL    time.Duration // how long it outlives its holder; at least 1 s
 	Now    func() time.Time
+
+	// Urgent asks the holder to give the lease up, and keeps others from taking it
+	// until it is released: for operators' work such as a rebuild.
+	Urgent bool
 }
+
+// wanted is the key by which an urgent taker asks for a lease.
+func wanted(name string) string { return name + ".wanted" }
 
 // TryLease takes the lease if it is free. The error wraps ErrLeaseHeld if it is not.
 func (l *Log) TryLease(ctx context.Context, o LeaseOptions) (*Lease, error) {
@@ -55,6 +63,14 @@ func (l *Log) TryLease(ctx context.Context, o LeaseOptions) (*Lease, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the leases: %w", err)
 	}
+	if o.Urgent {
+		_, err = kv.Create(ctx, wanted(o.Name), []byte(o.Holder), jetstream.KeyTTL(o.TTL))
+		if err != nil && !errors.Is(err, jetstream.ErrKeyExists) {
+			return nil, fmt.Errorf("ask for lease %s: %w", o.Name, err)
+		}
+	} else if _, err := kv.Get(ctx, wanted(o.Name)); err == nil {
+		return nil, fmt.Errorf("lease %s is wanted by an operator: %w", o.Name, ErrLeaseHeld)
+	}
 	asked := o.Now()
 	revision, err := kv.Create(ctx, o.Name, []byte(o.Holder), jetstream.KeyTTL(o.TTL))
 	if errors.Is(err, jetstream.ErrKeyExists) {
@@ -63,7 +79,8 @@ func (l *Log) TryLease(ctx context.Context, o LeaseOptions) (*Lease, error) {
 	if err != nil {
 		return nil, fmt.Errorf("take lease %s: %w", o.Name, err)
 	}
-	lease := &Lease{js: l.js, kv: kv, key: o.Name, holder: o.Holder, ttl: o.TTL, now: o.Now,
+	lease := &Lease{js: l.js, kv: kv, key: o.Name, holder: o.Holder, ttl: o.TTL, now: o.Now, urgent: o.Urgent,
+
 		revision: revision, fence: revision, until: asked.Add(o.TTL), stopped: make(chan struct{})}
 	lease.lost, lease.markLost = context.WithCancel(context.Background())
 	var renewing context.Context
@@ -99,6 +116,11 @@ func (l *Lease) renew(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
+		}
+		if !l.urgent {
+			if _, err := l.kv.Get(ctx, wanted(l.key)); err == nil {
+				return // an operator asks for it
+			}
 		}
 		asked := l.now()
 		attempt, cancel := context.WithTimeout(ctx, l.ttl/3)
@@ -143,6 +165,11 @@ func (l *Lease) Lost() <-chan struct{} { return l.lost.Done() }
 func (l *Lease) Release(ctx context.Context) error {
 	l.stop()
 	<-l.stopped
+	if l.urgent {
+		if err := l.kv.Delete(ctx, wanted(l.key)); err != nil {
+			return fmt.Errorf("release lease %s: %w", l.key, err)
+		}
+	}
 	err := l.kv.Delete(ctx, l.key, jetstream.LastRevision(l.revision))
 	var api *jetstream.APIError
 	if err != nil && !errors.As(err, &api) {
