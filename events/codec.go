@@ -64,12 +64,41 @@ const (
 	fExternalID
 )
 
-// costDigitsMax is how many digits a coefficient below MaxCost × 10^CostScale has.
-const costDigitsMax = 18
+// wireTypes are the wire types of the fields this build knows. A known field
+// under another type is damage or a foreign format: skipping it, as protocol
+// buffers would, might drop a token count.
+var wireTypes = func() (types [fExternalID + 1]protowire.Type) {
+	for f := range types {
+		types[f] = protowire.VarintType
+	}
+	for _, f := range [...]protowire.Number{fID, fOperationID, fOrgID, fTeamID, fKeyID,
+		fModel, fProvider, fPriceVersion, fCurrency, fProducer, fExternalID} {
+		types[f] = protowire.BytesType
+	}
+	return types
+}()
+
+const (
+	// costDigitsMax is how many digits a coefficient below MaxCost × 10^CostScale has.
+	costDigitsMax = 18
+	// costPlacesMax bounds the work on a cost that has trailing zeros past CostScale:
+	// bringing 1e-2000000000 to another scale would take for ever.
+	costPlacesMax = 64
+	costExpMax    = 6 // 1e6 is over MaxCost already
+)
 
 // costCoefficient is cost × 10^CostScale, exactly.
 func costCoefficient(cost decimal.Decimal) (uint64, error) {
-	if cost.Exponent() != -CostScale { // ours have it; others are brought to it, or refused
+	if exp := cost.Exponent(); exp != -CostScale { // ours have it; others are brought to it, or refused
+		if cost.IsZero() {
+			return 0, nil
+		}
+		if exp > costExpMax {
+			return 0, fmt.Errorf("cost is not in [0, %s)", MaxCost)
+		}
+		if exp < -costPlacesMax {
+			return 0, fmt.Errorf("cost has more than %d decimal places", CostScale)
+		}
 		truncated := cost.Truncate(CostScale)
 		if !truncated.Equal(cost) {
 			return 0, fmt.Errorf("cost %s has more than %d decimal places", cost, CostScale)
@@ -82,61 +111,81 @@ func costCoefficient(cost decimal.Decimal) (uint64, error) {
 	return uint64(cost.CoefficientInt64()), nil
 }
 
-// AppendUsage appends the wire form of u. The caller has validated u.
+// AppendUsage appends the wire form of u. The caller has validated u. A zero
+// OperationID means the event's own id, and reads back as that.
 func AppendUsage(b []byte, u *Usage) []byte {
 	cost, err := costCoefficient(u.Cost)
 	if err != nil {
 		panic("events: AppendUsage of an event that was not validated: " + err.Error())
 	}
-	id := func(f protowire.Number, v uuid.UUID) {
-		if v != uuid.Nil {
-			b = protowire.AppendTag(b, f, protowire.BytesType)
-			b = protowire.AppendBytes(b, v[:])
-		}
-	}
-	text := func(f protowire.Number, v string) {
-		if v != "" {
-			b = protowire.AppendTag(b, f, protowire.BytesType)
-			b = protowire.AppendString(b, v)
-		}
-	}
-	num := func(f protowire.Number, v uint64) {
-		if v != 0 {
-			b = protowire.AppendTag(b, f, protowire.VarintType)
-			b = protowire.AppendVarint(b, v)
-		}
-	}
-	id(fID, u.ID)
+	return appendUsage(b, u, cost)
+}
+
+// appendUsage writes the fields in the order of their numbers, so that equal
+// events have equal bytes. min_reader would come first; nothing raises it yet.
+func appendUsage(b []byte, u *Usage, costE12 uint64) []byte {
+	b = appendID(b, fID, u.ID)
 	if u.OperationID != u.ID {
-		id(fOperationID, u.OperationID)
+		b = appendID(b, fOperationID, u.OperationID)
 	}
-	id(fOrgID, u.OrgID)
-	id(fTeamID, u.TeamID)
-	id(fKeyID, u.KeyID)
-	text(fModel, u.Model)
-	text(fProvider, u.Provider)
-	text(fPriceVersion, u.PriceVersion)
-	text(fCurrency, u.Currency)
-	num(fOccurredAtMS, uint64(u.OccurredAt.UnixMilli()))
-	num(fTimeAssigned, protowire.EncodeBool(u.TimeAssigned))
-	num(fInput, u.Tokens.Input)
-	num(fCacheRead, u.Tokens.CacheRead)
-	num(fCacheWrite5m, u.Tokens.CacheWrite5m)
-	num(fCacheWrite1h, u.Tokens.CacheWrite1h)
-	num(fOutput, u.Tokens.Output)
-	num(fReasoning, u.Tokens.Reasoning)
-	num(fImages, u.Images)
-	num(fCostE12, cost)
-	num(fOutcome, uint64(u.Outcome))
-	num(fSource, uint64(u.Source))
-	num(fHTTPStatus, uint64(u.HTTPStatus))
-	num(fLatencyMS, uint64(u.LatencyMS))
-	num(fTTFTMS, uint64(u.TTFTMS))
-	num(fStream, protowire.EncodeBool(u.Stream))
-	num(fSandbox, protowire.EncodeBool(u.Sandbox))
-	text(fProducer, u.Producer)
-	text(fExternalID, u.ExternalID)
-	return b
+	b = appendID(b, fOrgID, u.OrgID)
+	b = appendID(b, fTeamID, u.TeamID)
+	b = appendID(b, fKeyID, u.KeyID)
+	b = appendText(b, fModel, u.Model)
+	b = appendText(b, fProvider, u.Provider)
+	b = appendText(b, fPriceVersion, u.PriceVersion)
+	b = appendText(b, fCurrency, u.Currency)
+	b = appendNumber(b, fOccurredAtMS, uint64(u.OccurredAt.UnixMilli()))
+	b = appendNumber(b, fTimeAssigned, protowire.EncodeBool(u.TimeAssigned))
+	b = appendNumber(b, fInput, u.Tokens.Input)
+	b = appendNumber(b, fCacheRead, u.Tokens.CacheRead)
+	b = appendNumber(b, fCacheWrite5m, u.Tokens.CacheWrite5m)
+	b = appendNumber(b, fCacheWrite1h, u.Tokens.CacheWrite1h)
+	b = appendNumber(b, fOutput, u.Tokens.Output)
+	b = appendNumber(b, fReasoning, u.Tokens.Reasoning)
+	b = appendNumber(b, fImages, u.Images)
+	b = appendNumber(b, fCostE12, costE12)
+	b = appendNumber(b, fOutcome, uint64(u.Outcome))
+	b = appendNumber(b, fSource, uint64(u.Source))
+	b = appendNumber(b, fHTTPStatus, uint64(u.HTTPStatus))
+	b = appendNumber(b, fLatencyMS, uint64(u.LatencyMS))
+	b = appendNumber(b, fTTFTMS, uint64(u.TTFTMS))
+	b = appendNumber(b, fStream, protowire.EncodeBool(u.Stream))
+	b = appendNumber(b, fSandbox, protowire.EncodeBool(u.Sandbox))
+	b = appendText(b, fProducer, u.Producer)
+	return appendText(b, fExternalID, u.ExternalID)
+}
+
+// appendTag is protowire.AppendTag for field numbers below 2048: tags are a third
+// of the work of encoding an event.
+func appendTag(b []byte, f protowire.Number, typ protowire.Type) []byte {
+	const more = 1 << 7
+	v := uint(f)<<3 | uint(typ)
+	if v < more {
+		return append(b, byte(v))
+	}
+	return append(b, byte(v|more), byte(v>>7))
+}
+
+func appendID(b []byte, f protowire.Number, v uuid.UUID) []byte {
+	if v == uuid.Nil {
+		return b
+	}
+	return append(append(appendTag(b, f, protowire.BytesType), byte(len(v))), v[:]...)
+}
+
+func appendText(b []byte, f protowire.Number, v string) []byte {
+	if v == "" {
+		return b
+	}
+	return protowire.AppendString(appendTag(b, f, protowire.BytesType), v)
+}
+
+func appendNumber(b []byte, f protowire.Number, v uint64) []byte {
+	if v == 0 {
+		return b
+	}
+	return protowire.AppendVarint(appendTag(b, f, protowire.VarintType), v)
 }
 
 // Decoder turns bytes of the log back into events. It remembers the strings it
@@ -164,13 +213,16 @@ func (d *Decoder) text(b []byte) string {
 // Usage decodes one event into u. The error wraps ErrUndecodable or ErrNewerEvent.
 func (d *Decoder) Usage(b []byte, u *Usage) error {
 	*u = Usage{}
-	var minReader, occurredAtMS, costE12 uint64
+	var occurredAtMS, costE12 uint64
 	for len(b) > 0 {
 		f, typ, n := protowire.ConsumeTag(b)
 		if n < 0 {
 			return fmt.Errorf("%w: event field: %v", ErrUndecodable, protowire.ParseError(n))
 		}
 		b = b[n:]
+		if int(f) < len(wireTypes) && typ != wireTypes[f] {
+			return fmt.Errorf("%w: field %d has wire type %d", ErrUndecodable, f, typ)
+		}
 		switch typ {
 		case protowire.VarintType:
 			v, n := protowire.ConsumeVarint(b)
@@ -180,7 +232,10 @@ func (d *Decoder) Usage(b []byte, u *Usage) error {
 			b = b[n:]
 			switch f {
 			case fMinReader:
-				minReader = v
+				// At once: what follows may break bounds of this version that no longer hold.
+				if v > usageReader {
+					return fmt.Errorf("%w: version %d, this build reads up to %d", ErrNewerEvent, v, usageReader)
+				}
 			case fOccurredAtMS:
 				occurredAtMS = v
 			case fCostE12:
@@ -211,9 +266,6 @@ func (d *Decoder) Usage(b []byte, u *Usage) error {
 			}
 			b = b[n:]
 		}
-	}
-	if minReader > usageReader {
-		return fmt.Errorf("%w: version %d, this build reads up to %d", ErrNewerEvent, minReader, usageReader)
 	}
 	if costE12 > math.MaxInt64 || occurredAtMS > math.MaxInt64 {
 		return fmt.Errorf("%w: cost or time out of range", ErrUndecodable)
@@ -318,9 +370,11 @@ func (u *Usage) Digest() uint64 {
 	b = append(b, u.ID[:]...)
 	b = append(b, u.TeamID[:]...)
 	b = append(b, u.KeyID[:]...)
+	var at uint64 // a time of receipt differs from copy to copy; every field has its fixed place
 	if !u.TimeAssigned {
-		b = binary.LittleEndian.AppendUint64(b, uint64(u.OccurredAt.UnixMilli()))
+		at = uint64(u.OccurredAt.UnixMilli())
 	}
+	b = binary.LittleEndian.AppendUint64(b, at)
 	t := u.Tokens
 	for _, n := range [...]uint64{t.Input, t.CacheRead, t.CacheWrite5m, t.CacheWrite1h, t.Output, t.Reasoning, u.Images} {
 		b = binary.LittleEndian.AppendUint64(b, n)

@@ -2,9 +2,12 @@ package events
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/zeebo/xxh3"
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -107,10 +110,8 @@ func (d *Decoder) Envelope(b []byte, dst []Usage) ([]Usage, []BadEvent, error) {
 	start := len(dst)
 	var bad []BadEvent
 	err := openEnvelope(b, func(i, n int, event []byte) error {
-		if i == 0 && cap(dst)-len(dst) < n {
-			grown := make([]Usage, len(dst), len(dst)+n)
-			copy(grown, dst)
-			dst = grown
+		if i == 0 {
+			dst = slices.Grow(dst, n)
 		}
 		dst = append(dst, Usage{})
 		if err := d.Usage(event, &dst[len(dst)-1]); err != nil {
@@ -127,57 +128,73 @@ func (d *Decoder) Envelope(b []byte, dst []Usage) ([]Usage, []BadEvent, error) {
 
 const (
 	fAdmissionUsage    protowire.Number = 1
-	fAdmissionDeadline protowire.Number = 2 // milliseconds
-
-	maxDeadlineMS = 24 * 60 * 60 * 1000
+	fAdmissionDeadline protowire.Number = 2 // milliseconds, rounded up
 )
 
 func appendAdmission(b []byte, a *Admission) []byte {
 	b = protowire.AppendTag(b, fAdmissionUsage, protowire.BytesType)
 	b = protowire.AppendBytes(b, AppendUsage(nil, &a.Estimate))
 	b = protowire.AppendTag(b, fAdmissionDeadline, protowire.VarintType)
-	return protowire.AppendVarint(b, uint64(a.Deadline.Milliseconds()))
+	ms := (a.Deadline + time.Millisecond - 1) / time.Millisecond // up: settling early would bill a live request
+	return protowire.AppendVarint(b, uint64(ms))
 }
 
-// Admissions decodes the body of a message of the admissions stream.
+// Admissions decodes the body of a message of the admissions stream. The error
+// joins what could not be decoded; the other admissions are returned with it,
+// since each of them is a request that must not go free.
 func (d *Decoder) Admissions(b []byte) ([]Admission, error) {
 	var out []Admission
+	var bad []error
 	err := openEnvelope(b, func(i, n int, event []byte) error {
-		var a Admission
-		for len(event) > 0 {
-			f, typ, n := protowire.ConsumeTag(event)
-			if n < 0 {
-				return fmt.Errorf("%w: admission %d: %v", ErrUndecodable, i, protowire.ParseError(n))
-			}
-			event = event[n:]
-			switch {
-			case f == fAdmissionUsage && typ == protowire.BytesType:
-				v, n := protowire.ConsumeBytes(event)
-				if n < 0 {
-					return fmt.Errorf("%w: admission %d: %v", ErrUndecodable, i, protowire.ParseError(n))
-				}
-				if err := d.Usage(v, &a.Estimate); err != nil {
-					return fmt.Errorf("admission %d: %w", i, err)
-				}
-				event = event[n:]
-			case f == fAdmissionDeadline && typ == protowire.VarintType:
-				v, n := protowire.ConsumeVarint(event)
-				if n < 0 {
-					return fmt.Errorf("%w: admission %d: %v", ErrUndecodable, i, protowire.ParseError(n))
-				}
-				a.Deadline = time.Duration(min(v, maxDeadlineMS)) * time.Millisecond
-				event = event[n:]
-			default:
-				n := protowire.ConsumeFieldValue(f, typ, event)
-				if n < 0 {
-					return fmt.Errorf("%w: admission %d: %v", ErrUndecodable, i, protowire.ParseError(n))
-				}
-				event = event[n:]
-			}
+		a, err := d.admission(event)
+		if err != nil {
+			bad = append(bad, fmt.Errorf("admission %d of %d: %w", i, n, err))
+			return nil
 		}
-		a.ID = a.Estimate.ID
 		out = append(out, a)
 		return nil
 	})
-	return out, err
+	if err != nil {
+		return nil, err
+	}
+	return out, errors.Join(bad...)
+}
+
+func (d *Decoder) admission(b []byte) (Admission, error) {
+	var a Admission
+	for len(b) > 0 {
+		f, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return a, fmt.Errorf("%w: %v", ErrUndecodable, protowire.ParseError(n))
+		}
+		b = b[n:]
+		switch {
+		case f == fAdmissionUsage && typ == protowire.BytesType:
+			var v []byte
+			if v, n = protowire.ConsumeBytes(b); n >= 0 {
+				if err := d.Usage(v, &a.Estimate); err != nil {
+					return a, err
+				}
+			}
+		case f == fAdmissionDeadline && typ == protowire.VarintType:
+			var v uint64
+			if v, n = protowire.ConsumeVarint(b); n >= 0 {
+				if v > uint64(MaxDeadline/time.Millisecond) {
+					return a, fmt.Errorf("%w: deadline of %d ms", ErrUndecodable, v)
+				}
+				a.Deadline = time.Duration(v) * time.Millisecond
+			}
+		default:
+			n = protowire.ConsumeFieldValue(f, typ, b)
+		}
+		if n < 0 {
+			return a, fmt.Errorf("%w: field %d: %v", ErrUndecodable, f, protowire.ParseError(n))
+		}
+		b = b[n:]
+	}
+	if a.Estimate.ID == uuid.Nil {
+		return a, fmt.Errorf("%w: no estimate", ErrUndecodable)
+	}
+	a.ID = a.Estimate.ID
+	return a, nil
 }

@@ -2,17 +2,16 @@ package events
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/synadia-io/orbit.go/jetstreamext"
 	"github.com/zeebo/xxh3"
 )
 
@@ -35,13 +34,6 @@ const duplicateWindow = 2 * time.Minute
 
 // shardsMetadata is the stream metadata key that fixes the number of shards.
 const shardsMetadata = "aione_shards"
-
-// JetStream API error codes this package tells apart.
-const (
-	codeWrongLastSequence = 10071
-	codeStoreFailed       = 10077
-	codeDuplicateInBatch  = 10201
-)
 
 var (
 	// ErrUnknown is returned when the log did not confirm in time. The event may
@@ -67,7 +59,8 @@ type Options struct {
 	MaxBytes int64 // of each stream; default 0: as much as the server allows
 
 	// ConfirmWithin bounds how long a publish is retried before it is reported as
-	// ErrUnknown. Default 30 s.
+	// ErrUnknown. Default 30 s; at most the streams' duplicate window of two minutes,
+	// past which a retry could become a second copy.
 	ConfirmWithin time.Duration
 	Logger        *slog.Logger // default slog.Default()
 }
@@ -80,6 +73,10 @@ type Log struct {
 	shards int
 	usage  []*committer
 	admits *committer
+
+	confirmWithin time.Duration
+	attempt       time.Duration // of a write
+	lookWithin    time.Duration // bounds every look-up: an answer lost with a connection never comes
 }
 
 // Open creates the streams if they do not exist and checks their guarantees if
@@ -104,17 +101,27 @@ func Open(ctx context.Context, nc *nats.Conn, o Options) (*Log, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the event log: %w", err)
 	}
-	l := &Log{js: js, logger: o.Logger, shards: o.Shards}
+	limit := int(nc.MaxPayload()) - headerBytesMax
+	if limit < payloadBytesMin {
+		return nil, fmt.Errorf("open the event log: the server takes messages of %d bytes, want at least %d", nc.MaxPayload(), payloadBytesMin+headerBytesMax)
+	}
+	l := &Log{js: js, logger: o.Logger, shards: o.Shards, confirmWithin: o.ConfirmWithin, attempt: publishAttempt, lookWithin: lookWithin}
 	if err := l.ensureStreams(ctx, o); err != nil {
 		return nil, err
 	}
-	limit := int(nc.MaxPayload()) - 4096 // room for headers
 	for shard := range o.Shards {
-		l.usage = append(l.usage, newCommitter(js, usageSubject(shard), limit, o.ConfirmWithin))
+		l.usage = append(l.usage, newCommitter(js, usageSubject(shard), limit, o.ConfirmWithin, l.attempt))
 	}
-	l.admits = newCommitter(js, admissionSubject, limit, o.ConfirmWithin)
+	l.admits = newCommitter(js, admissionSubject, limit, o.ConfirmWithin, l.attempt)
 	return l, nil
 }
+
+const (
+	lookWithin = 5 * time.Second
+
+	headerBytesMax  = 4 << 10
+	payloadBytesMin = 16 << 10 // several of the largest events
+)
 
 func (l *Log) ensureStreams(ctx context.Context, o Options) error {
 	configs := []jetstream.StreamConfig{
@@ -138,7 +145,7 @@ func (l *Log) ensureStreams(ctx context.Context, o Options) error {
 		if err != nil {
 			return fmt.Errorf("open stream %s: %w", c.Name, err)
 		}
-		if err := checkStream(s.CachedInfo().Config, o); err != nil {
+		if err := checkStream(s.CachedInfo().Config, c, o); err != nil {
 			return fmt.Errorf("open stream %s: %w", c.Name, err)
 		}
 	}
@@ -146,12 +153,21 @@ func (l *Log) ensureStreams(ctx context.Context, o Options) error {
 }
 
 // checkStream refuses a stream that could forget or lose what it acknowledged.
-func checkStream(c jetstream.StreamConfig, o Options) error {
+func checkStream(c, want jetstream.StreamConfig, o Options) error {
 	switch {
 	case c.Storage != jetstream.FileStorage, c.PersistMode == jetstream.AsyncPersistMode:
 		return errors.New("it acknowledges before it has written to disk; a billing log must not")
-	case c.Discard != jetstream.DiscardNew, c.MaxAge != 0, !c.DenyDelete, !c.DenyPurge, c.AllowDirect:
-		return errors.New("its settings can drop old events (want Discard new, no MaxAge, DenyDelete, DenyPurge, no AllowDirect)")
+	case c.Discard != jetstream.DiscardNew, c.MaxAge != 0, c.MaxMsgsPerSubject > 0, c.Retention != jetstream.LimitsPolicy,
+		!c.DenyDelete, !c.DenyPurge, c.AllowRollup, c.AllowMsgTTL:
+		return errors.New("its settings can drop old events (want limits retention, Discard new, no MaxAge, no MaxMsgsPerSubject, DenyDelete, DenyPurge, no rollups, no TTL)")
+	case c.AllowDirect:
+		return errors.New("AllowDirect lets reads miss what was just written")
+	case c.AllowAtomicPublish != want.AllowAtomicPublish, !slices.Equal(c.Subjects, want.Subjects), c.Mirror != nil, len(c.Sources) > 0, c.SubjectTransform != nil:
+		return errors.New("it was made for something else (subjects, sources or atomic publishing differ)")
+	case c.Replicas < o.Replicas:
+		return fmt.Errorf("it has %d replicas, this process is configured for %d", c.Replicas, o.Replicas)
+	case c.Duplicates < o.ConfirmWithin:
+		return fmt.Errorf("it recognises duplicates for %s, but a publish may be retried for %s", c.Duplicates, o.ConfirmWithin)
 	case c.Metadata[shardsMetadata] != strconv.Itoa(o.Shards):
 		return fmt.Errorf("it was made for %s shards, this process is configured for %d; the number of shards is fixed", c.Metadata[shardsMetadata], o.Shards)
 	}
@@ -161,8 +177,12 @@ func checkStream(c jetstream.StreamConfig, o Options) error {
 // Close stops taking events, waits until those taken are settled (or ctx ends)
 // and returns. It is idempotent.
 func (l *Log) Close(ctx context.Context) error {
-	errs := []error{l.admits.close(ctx)}
-	for _, c := range l.usage {
+	all := append([]*committer{l.admits}, l.usage...)
+	for _, c := range all {
+		c.stop()
+	}
+	var errs []error
+	for _, c := range all {
 		errs = append(errs, c.close(ctx))
 	}
 	return errors.Join(errs...)
@@ -175,47 +195,59 @@ func (l *Log) Shards() int { return l.shards }
 func (l *Log) Shard(org uuid.UUID) int { return int(xxh3.Hash(org[:]) % uint64(l.shards)) }
 
 // Publish makes usage durable. A nil error means that every event is fsynced in
-// the log. ErrUnknown means that some may not be: publish the same events again,
+// the log. After ErrUnknown, and after any error when the call was too large for
+// one message, some of the events may be there: publish the same events again,
 // or leave it to the sweeper. Concurrent calls share one fsync.
 //
-// NOTE: all events of one call that belong to one org are contiguous in the log
-// unless the call is larger than an envelope; calls are not atomic.
+// NOTE: events of one call and one org keep their order in the log; calls are
+// not atomic.
 func (l *Log) Publish(ctx context.Context, us []Usage) error {
-	batches := make([]frameBatch, l.shards)
-	var one []byte
-	for i := range us {
-		if err := us[i].Validate(); err != nil {
-			return err
-		}
-		one = AppendUsage(one[:0], &us[i])
-		batches[l.Shard(us[i].OrgID)].add(one)
+	if len(us) == 0 {
+		return nil
 	}
-	var waits []*pending
-	var errs []error
-	for shard := range batches {
-		for _, p := range batches[shard].split(l.usage[shard].limitBytes) {
-			if err := l.usage[shard].submit(ctx, p); err != nil {
-				errs = append(errs, err)
-				continue
-			}
-			waits = append(waits, p)
-		}
-	}
+	waits, err := l.submitUsage(ctx, us)
 	for _, p := range waits {
-		errs = append(errs, p.wait(ctx))
+		err = errors.Join(err, p.wait(ctx))
 	}
-	if err := errors.Join(errs...); err != nil {
+	if err != nil {
 		return fmt.Errorf("publish %d usage events: %w", len(us), err)
 	}
 	return nil
 }
 
+// submitUsage encodes all of us before any of it is submitted, so that an
+// invalid event keeps the whole batch out of the log.
+func (l *Log) submitUsage(ctx context.Context, us []Usage) (waits []*pending, err error) {
+	batches := make([]frameBatch, l.shards)
+	var scratch [1024]byte // most events fit; a local array costs no allocation
+	one := scratch[:0]
+	for i := range us {
+		cost, err := us[i].check()
+		if err != nil {
+			return nil, err
+		}
+		one = appendUsage(one[:0], &us[i], cost)
+		b := &batches[l.Shard(us[i].OrgID)]
+		if b.frames == nil {
+			b.reserve(len(one), len(us)/l.shards)
+		}
+		b.add(one)
+	}
+	for shard := range batches {
+		for _, p := range batches[shard].split(l.usage[shard].limitBytes) {
+			if e := l.usage[shard].submit(ctx, p); e != nil {
+				err = errors.Join(err, e)
+				continue
+			}
+			waits = append(waits, p)
+		}
+	}
+	return waits, err
+}
+
 // Admit makes an admission durable; the errors are those of Publish.
 func (l *Log) Admit(ctx context.Context, a Admission) error {
-	if a.ID != a.Estimate.ID {
-		return fmt.Errorf("admit %s: its estimate has id %s", a.ID, a.Estimate.ID)
-	}
-	if err := a.Estimate.Validate(); err != nil {
+	if err := a.Validate(); err != nil {
 		return fmt.Errorf("admit: %w", err)
 	}
 	var b frameBatch
@@ -228,106 +260,4 @@ func (l *Log) Admit(ctx context.Context, a Admission) error {
 		return fmt.Errorf("admit %s: %w", a.ID, err)
 	}
 	return nil
-}
-
-// Append is one record on one subject of the ledger.
-type Append struct {
-	Subject string
-	Record  Record
-	// ExpectLast is the sequence of the last message on Subject; 0 means that
-	// there must be none. Another value in the log is ErrConflict.
-	ExpectLast uint64
-	Unchecked  bool // append whatever is there
-}
-
-// Append writes records to the ledger, all or none, and returns their
-// sequences. Subjects of one call must differ. It resolves an unconfirmed write
-// by looking, so its errors are ErrConflict, ErrFull, or that the log is out of
-// reach.
-func (l *Log) Append(ctx context.Context, as ...Append) ([]uint64, error) {
-	msgs := make([]*nats.Msg, len(as))
-	for i, a := range as {
-		body, err := json.Marshal(a.Record)
-		if err != nil {
-			return nil, fmt.Errorf("encode record %s: %w", a.Record.Type, err)
-		}
-		m := nats.NewMsg(a.Subject)
-		m.Data = body
-		m.Header.Set(jetstream.MsgIDHeader, a.Record.ID.String())
-		if !a.Unchecked {
-			m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(a.ExpectLast, 10))
-		}
-		msgs[i] = m
-	}
-	err := l.appendOnce(ctx, msgs)
-	if err == nil {
-		return l.sequencesOf(ctx, as)
-	}
-	// Refused or unconfirmed: the log itself says whether an attempt of ours won.
-	seqs, lookErr := l.sequencesOf(ctx, as)
-	if lookErr == nil {
-		return seqs, nil
-	}
-	var api *jetstream.APIError
-	if errors.As(err, &api) {
-		switch api.ErrorCode {
-		case codeWrongLastSequence, codeDuplicateInBatch:
-			return nil, fmt.Errorf("append to %s: %w", as[0].Subject, ErrConflict)
-		case codeStoreFailed:
-			return nil, fmt.Errorf("append to %s: %w: %v", as[0].Subject, ErrFull, err)
-		}
-	}
-	return nil, fmt.Errorf("append to %s: %w", as[0].Subject, err)
-}
-
-func (l *Log) appendOnce(ctx context.Context, msgs []*nats.Msg) error {
-	if len(msgs) == 1 {
-		_, err := l.js.PublishMsg(ctx, msgs[0])
-		return err
-	}
-	_, err := jetstreamext.PublishMsgBatch(ctx, l.js, msgs)
-	return err
-}
-
-var errNotAppended = errors.New("not in the log")
-
-// sequencesOf finds the records in the log by their ids, reading from the
-// leader (the streams refuse direct gets).
-func (l *Log) sequencesOf(ctx context.Context, as []Append) ([]uint64, error) {
-	s, err := l.js.Stream(ctx, ledgerStream)
-	if err != nil {
-		return nil, fmt.Errorf("look up the ledger: %w", err)
-	}
-	seqs := make([]uint64, len(as))
-	for i, a := range as {
-		m, err := s.GetLastMsgForSubject(ctx, a.Subject)
-		if err != nil {
-			return nil, fmt.Errorf("look up %s: %w", a.Subject, err)
-		}
-		if m.Header.Get(jetstream.MsgIDHeader) != a.Record.ID.String() {
-			return nil, errNotAppended
-		}
-		seqs[i] = m.Sequence
-	}
-	return seqs, nil
-}
-
-// LastOn is the last record on a ledger subject; ok is false if there is none.
-func (l *Log) LastOn(ctx context.Context, subject string) (r Record, ok bool, err error) {
-	s, err := l.js.Stream(ctx, ledgerStream)
-	if err != nil {
-		return Record{}, false, fmt.Errorf("look up the ledger: %w", err)
-	}
-	m, err := s.GetLastMsgForSubject(ctx, subject)
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return Record{}, false, nil
-	}
-	if err != nil {
-		return Record{}, false, fmt.Errorf("look up %s: %w", subject, err)
-	}
-	if err := json.Unmarshal(m.Data, &r); err != nil {
-		return Record{}, false, fmt.Errorf("decode ledger sequence %d: %w", m.Sequence, err)
-	}
-	r.Seq, r.Subject = m.Sequence, m.Subject
-	return r, true, nil
 }

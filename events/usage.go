@@ -47,16 +47,20 @@ const (
 	OutcomeAbandoned     Outcome = 5 // the gateway died; settled by the sweeper
 )
 
-var outcomeNames = map[Outcome]string{
+// Indexed by number: an event is validated on every way in and out, so this is hot.
+var outcomeNames = []string{
 	OutcomeCompleted: "completed", OutcomeCancelled: "cancelled", OutcomeUpstreamError: "upstream_error",
 	OutcomeTimeout: "timeout", OutcomeAbandoned: "abandoned",
 }
 
 // String is the name used in ClickHouse and in JSON.
-func (o Outcome) String() string { return nameOf(outcomeNames, o) }
+func (o Outcome) String() string { return nameOf(outcomeNames, uint8(o)) }
 
 // ParseOutcome is the inverse of String.
-func ParseOutcome(s string) (Outcome, error) { return parseName(outcomeNames, s, "outcome") }
+func ParseOutcome(s string) (Outcome, error) {
+	n, err := parseName(outcomeNames, s, "outcome")
+	return Outcome(n), err
+}
 
 // Source says where the token counts come from. Append only.
 type Source uint8
@@ -66,29 +70,33 @@ const (
 	SourceEstimated Source = 2 // we counted: the provider's figures never came
 )
 
-var sourceNames = map[Source]string{SourceReported: "reported", SourceEstimated: "estimated"}
+var sourceNames = []string{SourceReported: "reported", SourceEstimated: "estimated"}
 
 // String is the name used in ClickHouse and in JSON.
-func (s Source) String() string { return nameOf(sourceNames, s) }
+func (s Source) String() string { return nameOf(sourceNames, uint8(s)) }
 
 // ParseSource is the inverse of String.
-func ParseSource(s string) (Source, error) { return parseName(sourceNames, s, "usage_source") }
-
-func nameOf[K comparable](names map[K]string, k K) string {
-	if n, ok := names[k]; ok {
-		return n
-	}
-	return fmt.Sprintf("unknown(%v)", k)
+func ParseSource(s string) (Source, error) {
+	n, err := parseName(sourceNames, s, "usage_source")
+	return Source(n), err
 }
 
-func parseName[K comparable](names map[K]string, s, what string) (K, error) {
-	for k, n := range names {
-		if n == s {
-			return k, nil
+func known(names []string, n uint8) bool { return int(n) < len(names) && names[n] != "" }
+
+func nameOf(names []string, n uint8) string {
+	if known(names, n) {
+		return names[n]
+	}
+	return fmt.Sprintf("unknown(%d)", n)
+}
+
+func parseName(names []string, s, what string) (uint8, error) {
+	for n, name := range names {
+		if name == s && s != "" {
+			return uint8(n), nil
 		}
 	}
-	var zero K
-	return zero, fmt.Errorf("unknown %s %q", what, s)
+	return 0, fmt.Errorf("unknown %s %q", what, s)
 }
 
 // Limits of one usage event. They are far above anything a provider can report,
@@ -110,7 +118,7 @@ var MaxCost = decimal.New(1_000_000, 0)
 // changed: what is wrong with it is corrected by further events.
 type Usage struct {
 	ID          uuid.UUID // identity: (OrgID, ID) is charged once, for ever
-	OperationID uuid.UUID // what the client asked for; retries of one request share it
+	OperationID uuid.UUID // what the client asked for; retries of one request share it; zero: ID
 	OrgID       uuid.UUID
 	TeamID      uuid.UUID
 	KeyID       uuid.UUID // zero for usage from other producers
@@ -146,49 +154,76 @@ var ErrInvalidUsage = errors.New("invalid usage event")
 // Validate checks every bound. It returns an error that wraps ErrInvalidUsage
 // and names the field.
 func (u *Usage) Validate() error {
-	bad := func(format string, args ...any) error {
-		return fmt.Errorf("%w %s: %s", ErrInvalidUsage, u.ID, fmt.Sprintf(format, args...))
-	}
+	_, err := u.check()
+	return err
+}
+
+// check is Validate, and the coefficient of the cost, which a writer needs next.
+func (u *Usage) check() (costE12 uint64, err error) {
 	switch {
 	case u.ID == uuid.Nil:
-		return bad("id is missing")
+		return 0, u.invalid("id is missing")
 	case u.OrgID == uuid.Nil:
-		return bad("org_id is missing")
+		return 0, u.invalid("org_id is missing")
 	case u.Model == "":
-		return bad("model is missing")
+		return 0, u.invalid("model is missing")
 	case u.PriceVersion == "" && !u.Sandbox:
-		return bad("price_version is missing")
-	case len(u.Currency) != 3:
-		return bad("currency %q is not three letters", u.Currency)
-	case outcomeNames[u.Outcome] == "":
-		return bad("outcome %d is unknown", u.Outcome)
-	case sourceNames[u.Source] == "":
-		return bad("usage_source %d is unknown", u.Source)
-	case u.OccurredAt.Year() < 2000 || u.OccurredAt.Year() > 2200:
-		return bad("occurred_at %s is not between 2000 and 2200", u.OccurredAt)
+		return 0, u.invalid("price_version is missing")
+	case !isCurrency(u.Currency):
+		return 0, u.invalid("currency %q is not three capital letters", u.Currency)
+	case !known(outcomeNames, uint8(u.Outcome)):
+		return 0, u.invalid("outcome %d is unknown", u.Outcome)
+	case !known(sourceNames, uint8(u.Source)):
+		return 0, u.invalid("usage_source %d is unknown", u.Source)
 	case u.Images > MaxImages:
-		return bad("images %d is over %d", u.Images, MaxImages)
+		return 0, u.invalid("images %d is over %d", u.Images, MaxImages)
 	case u.Sandbox && !u.Cost.IsZero():
-		return bad("sandbox usage has a cost of %s", u.Cost)
+		return 0, u.invalid("sandbox usage has a cost")
+	}
+	// As an instant: the year of a local time may differ from the one a reader sees.
+	if ms := u.OccurredAt.UnixMilli(); ms < occurredFromMS || ms >= occurredToMS {
+		return 0, u.invalid("occurred_at %s is not between 2000 and 2200", u.OccurredAt)
 	}
 	for _, n := range [...]uint64{u.Tokens.Input, u.Tokens.CacheRead, u.Tokens.CacheWrite5m, u.Tokens.CacheWrite1h, u.Tokens.Output, u.Tokens.Reasoning} {
 		if n > MaxTokensPerBucket {
-			return bad("token count %d is over %d", n, uint64(MaxTokensPerBucket))
+			return 0, u.invalid("token count %d is over %d", n, uint64(MaxTokensPerBucket))
 		}
 	}
-	for _, s := range [...]string{u.Model, u.Provider, u.PriceVersion, u.Currency, u.Producer, u.ExternalID} {
+	for _, s := range [...]string{u.Model, u.Provider, u.PriceVersion, u.Producer, u.ExternalID} {
 		if len(s) > MaxTextBytes {
-			return bad("a text field is over %d bytes", MaxTextBytes)
+			return 0, u.invalid("a text field is over %d bytes", MaxTextBytes)
 		}
 		if !utf8.ValidString(s) {
-			return bad("a text field is not UTF-8")
+			return 0, u.invalid("a text field is not UTF-8")
 		}
 	}
-	if _, err := costCoefficient(u.Cost); err != nil {
-		return bad("%v", err)
+	if costE12, err = costCoefficient(u.Cost); err != nil {
+		return 0, u.invalid("%v", err)
 	}
-	return nil
+	return costE12, nil
 }
+
+func (u *Usage) invalid(format string, args ...any) error {
+	return fmt.Errorf("%w %s: %s", ErrInvalidUsage, u.ID, fmt.Sprintf(format, args...))
+}
+
+func isCurrency(s string) bool {
+	if len(s) != 3 {
+		return false
+	}
+	for i := range 3 {
+		if s[i] < 'A' || s[i] > 'Z' {
+			return false
+		}
+	}
+	return true
+}
+
+// OccurredAt lies from the year 2000 to the end of 2200.
+var (
+	occurredFromMS = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli()
+	occurredToMS   = time.Date(2201, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli()
+)
 
 // Admission says that a request was let in. It is durable before the first byte
 // of the answer reaches the client, so that a request whose gateway dies is
@@ -196,5 +231,19 @@ func (u *Usage) Validate() error {
 type Admission struct {
 	ID       uuid.UUID     // the id that the usage event will carry
 	Estimate Usage         // what to bill if the gateway never settles
-	Deadline time.Duration // after Estimate.OccurredAt the gateway has given up for certain
+	Deadline time.Duration // after Estimate.OccurredAt the gateway has given up for certain; at most MaxDeadline
+}
+
+// MaxDeadline bounds Admission.Deadline.
+const MaxDeadline = 24 * time.Hour
+
+// Validate checks every bound. It returns an error that wraps ErrInvalidUsage.
+func (a *Admission) Validate() error {
+	if a.ID != a.Estimate.ID {
+		return fmt.Errorf("%w: admission %s has an estimate with id %s", ErrInvalidUsage, a.ID, a.Estimate.ID)
+	}
+	if a.Deadline < 0 || a.Deadline > MaxDeadline {
+		return fmt.Errorf("%w: admission %s has a deadline of %s, want 0 to %s", ErrInvalidUsage, a.ID, a.Deadline, MaxDeadline)
+	}
+	return a.Estimate.Validate()
 }

@@ -12,13 +12,13 @@ const (
 
 // AddAll adds all hashes, in any order and with duplicates among them, and returns how many of them may have been
 // there already. It sorts parts of the slice in place: the caller's memory is all the working space it needs. In large
-// sets it is several times faster than Add, more so the longer the slice (best from a fiftieth of the set), because
-// each page is then read and written once for many hashes.
+// sets it is several times faster than Add if the slice is long (at best a fiftieth of the set or more), because each
+// page is then read and written once for many hashes. The set does not depend on the order within a part.
 func (s *Set) AddAll(hashes []uint64) (maybeSeen int) {
 	for len(hashes) > 0 {
-		// Sorted hashes fill one end of the range first. No batch is larger than half of the set, so that the pages
+		// Sorted hashes fill one end of the range first. No batch is larger than an eighth of the set, so that the pages
 		// there do not outgrow the others before it is their turn to split.
-		n := min(uint64(len(hashes)), max(minBatch, min(maxBatch, s.Len()/2)))
+		n := min(uint64(len(hashes)), max(minBatch, min(maxBatch, s.Len()/8)))
 		sortHashes(hashes[:n], 56)
 		maybeSeen += s.addSorted(hashes[:n])
 		hashes = hashes[n:]

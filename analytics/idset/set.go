@@ -4,16 +4,16 @@
 // Invariants:
 //
 //   - No false negatives: Contains is true, for ever, for every hash given to Add or AddAll.
-//   - A false positive happens only where the first bits of two hashes agree; which hashes those are depends on the
-//     hashes added and their order alone, not on timing, memory or a seed.
-//   - Memory is at most 2 bytes per remembered hash from 1 M hashes to the expected number (default 50 M) and beyond, at
-//     every moment: pages grow block by block and split one at a time; nothing is rehashed, nothing is held twice.
+//   - A false positive happens only where two hashes are cut down to the same value; which hashes those are depends on
+//     the hashes added and their order alone, not on timing, memory or a seed.
+//   - With default options, memory is at most 2 bytes per remembered hash at 1 M hashes and more, at every moment: pages
+//     grow block by block and split one at a time; nothing is rehashed, nothing is held twice.
 //
-// How: a hash is remembered by its first 33 bits while the set is small (the first 4.5 M) and by 37 from then on (more
-// if more hashes are expected). Few bits are cheap when the set is sparse, and their false positives stay bounded by how
-// few there are; the two lengths live in two layers, and lookups ask both. A layer cuts its range into pages of some
-// thousand values; a page codes them as Elias–Fano, near the entropy of the set, and keeps a small tail of fresh values
-// that is merged in when full.
+// How: a hash is cut down to one of 3·2^31 values (32.6 bits) while the set is small, the first 3.5 M, and to one of
+// 3·2^35 (36.6 bits) from then on, or more if more hashes are expected. Few bits are what 2 bytes allow in a sparse set,
+// and the false positives they cause stay bounded by how few such hashes there are. The two kinds live in two layers, and
+// lookups ask both. A layer cuts its range into pages of some thousand values; a page holds them as an Elias–Fano code,
+// within half a bit of the least possible, and keeps a small tail of fresh values that is merged in when full.
 //
 // It never removes a hash, never reads a clock, never does I/O, and starts no goroutine.
 package idset
@@ -23,7 +23,8 @@ import "unsafe"
 const (
 	defaultExpectedIDs = 50_000_000
 
-	// The first hashes are remembered by firstBits bits. Together with the rest they must stay below targetPPM.
+	// The first hashes are cut down to roots<<firstBits values, the others to roots<<restBits. The false positives of
+	// both together must stay below targetPPM.
 	firstIDs  = 3_500_000
 	firstBits = 31
 	restBits  = 35 // at least
@@ -35,7 +36,7 @@ const (
 // Options says what a set is made for.
 type Options struct {
 	// ExpectedIDs is the number of hashes up to which the false positive rate stays within 0.1 %. Default 50 M. More
-	// is correct at a higher rate. A larger number costs memory per hash while the set is far smaller than expected.
+	// is correct at a higher rate. A larger number takes up to 2.5 bytes per hash while the set is far smaller than that.
 	ExpectedIDs uint64
 }
 
@@ -74,7 +75,7 @@ func (p plan) ppm(first, rest uint64) uint64 {
 	return over(first, p.firstBits) + over(rest, p.restBits)
 }
 
-// New returns an empty set. It takes about 60 KiB until the first hashes come.
+// New returns an empty set. It takes some KiB, and a set of a few thousand hashes some 100 KiB.
 func New(o Options) *Set { return newSet(planFor(o)) }
 
 func newSet(p plan) *Set {
@@ -95,7 +96,8 @@ func (s *Set) Contains(h uint64) bool {
 }
 
 // Add adds h and returns true if h may have been there already: false means that it certainly was not. Most calls take
-// a lookup and a store; one in about a hundred merges or splits a page, which takes some 10 µs and never more.
+// a lookup and a store; one in about seventy merges a page (some 10 µs), and at times one in a thousand splits one
+// (some 200 µs). No call does more.
 func (s *Set) Add(h uint64) (maybeSeen bool) {
 	s.warm(h)
 	return s.add(h)

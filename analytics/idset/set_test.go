@@ -3,15 +3,13 @@ package idset
 import (
 	"math"
 	"math/bits"
-	"runtime"
 	"slices"
 	"testing"
-	"time"
 
 	"pgregory.net/rapid"
 )
 
-// hashes is a fixed sequence of well spread hashes (splitmix64): every run sees the same.
+// hashAt returns a hash of a fixed sequence of well spread hashes (splitmix64): every run sees the same.
 func hashAt(i uint64) uint64 {
 	x := (i + 1) * 0x9e3779b97f4a7c15
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
@@ -118,6 +116,88 @@ func TestSetEqualsModel(t *testing.T) {
 	})
 }
 
+// TestOnePage adds only hashes that agree in their first bits: the page they share grows far past what hashing makes,
+// and past what its samples can count.
+func TestOnePage(t *testing.T) {
+	for _, bulk := range []bool{false, true} {
+		s, m := New(Options{}), newModel(planFor(Options{}))
+		hashes := make([]uint64, 150_000)
+		for i := range hashes {
+			hashes[i] = 0xabc<<52 | hashAt(uint64(i))>>12
+		}
+		for _, h := range hashes {
+			m.add(h)
+		}
+		if bulk {
+			s.AddAll(slices.Clone(hashes))
+		} else {
+			for _, h := range hashes {
+				s.Add(h)
+			}
+		}
+		for _, h := range hashes {
+			if !s.Contains(h) {
+				t.Fatalf("bulk %v: Contains(%#x) = false after it was added", bulk, h)
+			}
+			if h += 1 << 33; s.Contains(h) != m.contains(h) {
+				t.Fatalf("bulk %v: Contains(%#x) = %v, want %v", bulk, h, s.Contains(h), m.contains(h))
+			}
+		}
+		if got, want := s.Len(), uint64(len(m.first)); got != want {
+			t.Errorf("bulk %v: Len() = %d, want %d", bulk, got, want)
+		}
+	}
+}
+
+func TestBoundaries(t *testing.T) {
+	s := New(Options{})
+	hashes := []uint64{0, 1, math.MaxUint64, math.MaxUint64 - 1, math.MaxUint64 / 3, math.MaxUint64/3 + 1, 1 << 63, 1<<63 - 1}
+	if s.Contains(0) || s.Contains(math.MaxUint64) || s.Len() != 0 {
+		t.Fatal("an empty set contains something")
+	}
+	s.AddAll(nil)
+	for range 2 {
+		for _, h := range hashes {
+			s.Add(h)
+			if !s.Contains(h) || !s.Add(h) {
+				t.Errorf("%#x is forgotten at once", h)
+			}
+		}
+	}
+}
+
+func TestPlan(t *testing.T) {
+	for _, tt := range []struct {
+		expected uint64
+		restBits uint
+	}{
+		{0, 35}, {1000, 35}, {50_000_000, 35}, {200_000_000, 38}, {1_000_000_000, 40}, {10_000_000_000, 43},
+	} {
+		p := planFor(Options{ExpectedIDs: tt.expected})
+		first := min(tt.expected, firstIDs)
+		if got := p.ppm(first, tt.expected-first); got > targetPPM {
+			t.Errorf("%d ids: %d ppm false positives, want at most %d", tt.expected, got, targetPPM)
+		}
+		if p.restBits != tt.restBits {
+			t.Errorf("%d ids: %d bits, want %d", tt.expected, p.restBits, tt.restBits)
+		}
+	}
+}
+
+func TestSortHashes(t *testing.T) {
+	for _, n := range []int{0, 1, 64, 65, 5000, 100_000} {
+		hashes := make([]uint64, n)
+		for i := range hashes {
+			hashes[i] = hashAt(uint64(i%77_777)) >> (i % 3 * 20)
+		}
+		want := slices.Clone(hashes)
+		slices.Sort(want)
+		if sortHashes(hashes, 56); !slices.Equal(hashes, want) {
+			t.Errorf("%d hashes are not sorted", n)
+		}
+	}
+}
+
 func TestSelectBit(t *testing.T) {
 	for i := range uint64(2000) {
 		x := hashAt(i) | hashAt(i+9999)&-(i&1)
@@ -131,52 +211,4 @@ func TestSelectBit(t *testing.T) {
 			}
 		}
 	}
-}
-
-func TestScale(t *testing.T) {
-	n := uint64(50_000_000)
-	if testing.Short() {
-		n = 2_000_000
-	}
-	var before, after runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&before)
-	s := New(Options{})
-	start := time.Now()
-	last, worst, worstAt := s.MemoryBytes(), 0.0, uint64(0)
-	for i := range n {
-		s.Add(hashAt(i))
-		if i%10000 == 0 && i >= 1000000 {
-			last = s.MemoryBytes()
-			if r := float64(last) / float64(s.Len()); r > worst {
-				worst, worstAt = r, i
-			}
-			if i%1000000 == 0 && (i < 10e6 || i%5000000 == 0) {
-				t.Logf("%d M: %.3f B/id", i/1000000, float64(last)/float64(s.Len()))
-			}
-		}
-	}
-	d := time.Since(start)
-	runtime.GC()
-	runtime.ReadMemStats(&after)
-	t.Logf("add %.1f ns; worst %.3f at %d, mem %d heap %d", float64(d.Nanoseconds())/float64(n), worst, worstAt, s.MemoryBytes(), after.HeapAlloc-before.HeapAlloc)
-	start = time.Now()
-	fp := 0
-	const probes = 5000000
-	for i := range uint64(probes) {
-		if s.Contains(hashAt(n + i)) {
-			fp++
-		}
-	}
-	d = time.Since(start)
-	t.Logf("miss %.1f ns; fp %d ppm, est %d", float64(d.Nanoseconds())/probes, fp*1000000/probes, s.FalsePositivePPM())
-	start = time.Now()
-	for i := range uint64(probes) {
-		if !s.Contains(hashAt(i * (n/probes/2*2 + 1) % n)) {
-			t.Fatal("forgot")
-		}
-	}
-	d = time.Since(start)
-	t.Logf("hit %.1f ns", float64(d.Nanoseconds())/probes)
-	runtime.KeepAlive(s)
 }

@@ -1,0 +1,137 @@
+package billing
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"aione/events"
+)
+
+// Ledger is the part of the event log that commands use.
+type Ledger interface {
+	Append(ctx context.Context, as ...events.Append) ([]uint64, error)
+	LedgerEnd(ctx context.Context) (uint64, error)
+}
+
+// By says who commands, when and why.
+type By struct {
+	Actor  string // e.g. "cli:alice"
+	Reason string
+	At     time.Time // now
+}
+
+// attemptsMax bounds how often a command decides anew because another writer was
+// first. Each lost race means that somebody else got something done.
+const attemptsMax = 64
+
+// Commands write orgs and teams. A command returns when Book shows what it
+// wrote, so something must be feeding Book's Apply.
+type Commands struct {
+	Log  Ledger
+	Book *Book
+}
+
+// CreateOrg creates an org under the caller's id; empty fields get the defaults,
+// CreatedAt is by.At. The same again changes nothing; the same id with other
+// content is ErrExists.
+func (c Commands) CreateOrg(ctx context.Context, org Org, by By) (Org, error) {
+	org.CreatedAt = by.At.UTC().Truncate(time.Millisecond)
+	if err := org.complete(); err != nil {
+		return Org{}, err
+	}
+	var result Org
+	err := c.decide(ctx, func() (*events.Append, error) {
+		if old, err := c.Book.Org(org.ID); err == nil {
+			same := org
+			same.CreatedAt = old.CreatedAt
+			if same != old {
+				return nil, fmt.Errorf("org %s: %w", org.ID, ErrExists)
+			}
+			result = old
+			return nil, nil
+		}
+		result = org
+		return appendTo(events.OrgSubject(org.ID), 0, TypeOrgCreated, org, by)
+	})
+	if err != nil {
+		return Org{}, fmt.Errorf("create org %s: %w", org.Name, err)
+	}
+	return result, nil
+}
+
+// CreateTeam creates a team in an org, under the caller's id, as CreateOrg does.
+// It returns ErrNotFound when there is no such org.
+func (c Commands) CreateTeam(ctx context.Context, team Team, by By) (Team, error) {
+	team.CreatedAt = by.At.UTC().Truncate(time.Millisecond)
+	if team.ID == uuid.Nil {
+		return Team{}, fmt.Errorf("%w: team id is missing", ErrInvalid)
+	}
+	if err := checkName(team.Name); err != nil {
+		return Team{}, err
+	}
+	var result Team
+	err := c.decide(ctx, func() (*events.Append, error) {
+		subject := events.OrgSubject(team.OrgID)
+		last := c.Book.LastOn(subject) // before the look: what is decided on must not be newer
+		if _, err := c.Book.Org(team.OrgID); err != nil {
+			return nil, err
+		}
+		if old, err := c.Book.Team(team.OrgID, team.ID); err == nil {
+			if old.Name != team.Name {
+				return nil, fmt.Errorf("team %s: %w", team.ID, ErrExists)
+			}
+			result = old
+			return nil, nil
+		}
+		result = team
+		return appendTo(subject, last, TypeTeamCreated, team, by)
+	})
+	if err != nil {
+		return Team{}, fmt.Errorf("create team %s: %w", team.Name, err)
+	}
+	return result, nil
+}
+
+func appendTo(subject string, last uint64, typ string, data any, by By) (*events.Append, error) {
+	rec, err := events.NewRecord(typ, by.At, by.Actor, by.Reason, data)
+	if err != nil {
+		return nil, err
+	}
+	return &events.Append{Subject: subject, Record: rec, ExpectLast: last}, nil
+}
+
+// decide appends what the decision says, if anything, and decides anew on a
+// fresh book whenever another writer was first.
+func (c Commands) decide(ctx context.Context, decision func() (*events.Append, error)) error {
+	var err error
+	for range attemptsMax {
+		var a *events.Append
+		if a, err = decision(); err != nil || a == nil {
+			return err
+		}
+		var seqs []uint64
+		if seqs, err = c.Log.Append(ctx, *a); err == nil {
+			return c.Book.WaitFor(ctx, seqs[0])
+		}
+		if !errors.Is(err, events.ErrConflict) {
+			return err
+		}
+		if err := catchUp(ctx, c.Log, c.Book); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+// catchUp waits until the book knows all that the ledger holds now.
+func catchUp(ctx context.Context, log Ledger, book *Book) error {
+	end, err := log.LedgerEnd(ctx)
+	if err != nil {
+		return err
+	}
+	return book.WaitFor(ctx, end)
+}

@@ -1,0 +1,66 @@
+package gateway
+
+import (
+	"cmp"
+	"net/http"
+	"slices"
+	"strconv"
+
+	"aione/catalog"
+	"aione/events"
+	"aione/keys"
+
+	"github.com/go-json-experiment/json"
+)
+
+type modelList struct {
+	Object string      `json:"object"`
+	Data   []modelItem `json:"data"`
+}
+
+type modelItem struct {
+	ID      string `json:"id"`
+	Object  string `json:"object"`
+	Created int64  `json:"created"`
+	OwnedBy string `json:"owned_by"`
+}
+
+// models lists what this key may use now, by standard id: enabled, routed, and
+// with a price in force unless the key is a sandbox key.
+func (g *Gateway) models(w http.ResponseWriter, r *http.Request) {
+	now := g.config.Now()
+	w.Header().Set("X-Request-Id", events.NewID().String())
+	key, e := g.authenticate(r, now)
+	if e != nil {
+		writeError(w, e)
+		return
+	}
+	list := modelList{Object: "list", Data: []modelItem{}}
+	for _, m := range g.config.Catalog.Models() {
+		if !m.Enabled || !key.AllowsModel(m.ID) || !g.callable(m, key) {
+			continue
+		}
+		list.Data = append(list.Data, modelItem{ID: m.ID, Object: "model", Created: m.CreatedAt.Unix(), OwnedBy: m.Provider})
+	}
+	slices.SortFunc(list.Data, func(a, b modelItem) int { return cmp.Compare(a.ID, b.ID) })
+	body, err := json.Marshal(list)
+	if err != nil {
+		g.logger.Error("list the models", "error", err)
+		writeError(w, errInternal)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	_, _ = w.Write(body)
+}
+
+func (g *Gateway) callable(m catalog.Model, key keys.Key) bool {
+	if _, ok := g.route(m.ID, key.Sandbox); !ok {
+		return false
+	}
+	if key.Sandbox {
+		return true
+	}
+	_, err := g.config.Catalog.PriceAt(m.ID, g.config.Now())
+	return err == nil
+}

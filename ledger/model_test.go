@@ -1,0 +1,159 @@
+package ledger
+
+import (
+	"math/big"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/shopspring/decimal"
+	"pgregory.net/rapid"
+
+	"aione/catalog"
+	"aione/events"
+)
+
+// This file is the model that the package is tested against: rationals and
+// nothing clever.
+
+func rat(d decimal.Decimal) *big.Rat {
+	r, ok := new(big.Rat).SetString(d.String())
+	if !ok {
+		panic("not a number: " + d.String())
+	}
+	return r
+}
+
+func natural(n uint64) *big.Rat { return new(big.Rat).SetInt(new(big.Int).SetUint64(n)) }
+
+func product(a, b *big.Rat) *big.Rat { return new(big.Rat).Mul(a, b) }
+
+// modelCost is the cost of some usage, bucket by bucket as a price list reads.
+func modelCost(p catalog.Price, t events.Tokens, images, requests uint64) *big.Rat {
+	million := big.NewRat(1_000_000, 1)
+	tokens := new(big.Rat)
+	tokens.Add(tokens, product(rat(p.Input), natural(t.Input)))
+	tokens.Add(tokens, product(rat(p.CacheRead), natural(t.CacheRead)))
+	tokens.Add(tokens, product(rat(p.CacheWrite5m), natural(t.CacheWrite5m)))
+	tokens.Add(tokens, product(rat(p.CacheWrite1h), natural(t.CacheWrite1h)))
+	tokens.Add(tokens, product(rat(p.Output), natural(t.Output)))
+	tokens.Add(tokens, product(rat(p.Reasoning), natural(t.Reasoning)))
+	cost := tokens.Quo(tokens, million)
+	cost.Add(cost, product(rat(p.Image), natural(images)))
+	return cost.Add(cost, product(rat(p.Request), natural(requests)))
+}
+
+// modelRound rounds to places, a half to the even neighbour.
+func modelRound(r *big.Rat, places int64) *big.Rat {
+	scale := new(big.Rat).SetInt(new(big.Int).Exp(big.NewInt(10), big.NewInt(places), nil))
+	scaled := product(r, scale)
+	floor := new(big.Int).Div(scaled.Num(), scaled.Denom()) // Euclidean: rounds down, as Denom > 0
+	rest := new(big.Rat).Sub(scaled, new(big.Rat).SetInt(floor))
+	switch rest.Cmp(big.NewRat(1, 2)) {
+	case 1:
+		floor.Add(floor, big.NewInt(1))
+	case 0:
+		if floor.Bit(0) == 1 {
+			floor.Add(floor, big.NewInt(1))
+		}
+	}
+	return new(big.Rat).Quo(new(big.Rat).SetInt(floor), scale)
+}
+
+// decimalOf is exact for rationals of at most 12 decimal places.
+func decimalOf(t *rapid.T, r *big.Rat) decimal.Decimal {
+	s := r.FloatString(AmountScale)
+	d := decimal.RequireFromString(s)
+	if rat(d).Cmp(r) != 0 {
+		t.Fatalf("%s has more than %d decimal places", r, AmountScale)
+	}
+	return d
+}
+
+func drawPriceField(t *rapid.T, name string) decimal.Decimal {
+	switch rapid.IntRange(0, 9).Draw(t, name+" form") {
+	case 0:
+		return decimal.Decimal{}
+	case 1: // more digits than 64 bits hold
+		digits := new(big.Int).Exp(big.NewInt(10), big.NewInt(19), nil)
+		return decimal.NewFromBigInt(digits, -rapid.Int32Range(0, 6).Draw(t, name+" places"))
+	case 2: // zeros behind the sixth place, as a careless writer leaves them
+		return decimal.New(rapid.Int64Range(0, 1e9).Draw(t, name)*1000, -9)
+	case 3:
+		return decimal.New(rapid.Int64Range(0, 99).Draw(t, name), rapid.Int32Range(0, 8).Draw(t, name+" zeros"))
+	}
+	return decimal.New(rapid.Int64Range(0, 1e9).Draw(t, name), -rapid.Int32Range(0, 6).Draw(t, name+" places"))
+}
+
+func drawPrice(t *rapid.T, model, version, currency string) catalog.Price {
+	return catalog.Price{
+		Version: version, Model: model, Currency: currency,
+		EffectiveFrom: time.Date(2023, 1, 1, 0, 0, 0, 0, time.UTC),
+		Input:         drawPriceField(t, "input"), CacheRead: drawPriceField(t, "cache_read"),
+		CacheWrite5m: drawPriceField(t, "cache_write_5m"), CacheWrite1h: drawPriceField(t, "cache_write_1h"),
+		Output: drawPriceField(t, "output"), Reasoning: drawPriceField(t, "reasoning"),
+		Image: drawPriceField(t, "image"), Request: drawPriceField(t, "request"),
+	}
+}
+
+func drawTokens(t *rapid.T, most uint64) events.Tokens {
+	n := func(name string) uint64 {
+		if rapid.Bool().Draw(t, name+" is small") {
+			return rapid.Uint64Range(0, 5000).Draw(t, name)
+		}
+		return rapid.Uint64Range(0, most).Draw(t, name)
+	}
+	return events.Tokens{Input: n("in"), CacheRead: n("cr"), CacheWrite5m: n("c5"), CacheWrite1h: n("c1"), Output: n("out"), Reasoning: n("rea")}
+}
+
+// drawBill makes the input of an invoice whose usage was stamped right.
+func drawBill(t *rapid.T) BillInput {
+	currency := rapid.SampledFrom([]string{"CNY", "USD", "JPY", "KWD"}).Draw(t, "currency")
+	zone, err := time.LoadLocation(rapid.SampledFrom(zoneNames).Draw(t, "zone"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := BillInput{
+		OrgID: uuid.New(), LegalEntity: "AIONE", Currency: currency,
+		Period:    PeriodOf(time.Date(2023, 11, 15, 0, 0, 0, 0, time.UTC), zone),
+		CreatedAt: time.Date(2023, 12, 1, 2, 3, 4, 5e6, time.UTC),
+		TermsDays: rapid.IntRange(0, 90).Draw(t, "terms"),
+		Cut:       rapid.Uint64Range(10, 1e6).Draw(t, "cut"), PreviousCut: 9,
+		Prices: make(map[string]catalog.Price),
+	}
+	in.CreatedOn = DateOf(in.CreatedAt, zone)
+	for _, version := range []string{"a@1", "a@2", "b@1"} {
+		price := drawPrice(t, version[:1], version, currency)
+		in.Prices[version] = price
+		for _, origin := range []string{"", "2023-09", "2023-10"} {
+			if rapid.IntRange(0, 2).Draw(t, "group") == 0 {
+				continue
+			}
+			q := Quantity{Model: price.Model, PriceVersion: version, Late: origin != "", Origin: origin,
+				Tokens: drawTokens(t, 1<<40), Images: rapid.Uint64Range(0, 100).Draw(t, "images"),
+				Requests: rapid.Uint64Range(1, 1e6).Draw(t, "requests")}
+			q.Cost = decimalOf(t, modelCost(price, q.Tokens, q.Images, q.Requests))
+			in.Inputs.Quantities = append(in.Inputs.Quantities, q)
+			in.Inputs.Rows += q.Requests
+		}
+	}
+	return in
+}
+
+func shuffled(t *rapid.T, qs []Quantity) []Quantity {
+	r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "order"), 0))
+	qs = slices.Clone(qs)
+	r.Shuffle(len(qs), func(i, j int) { qs[i], qs[j] = qs[j], qs[i] })
+	return qs
+}
+
+func mustAmount(t testing.TB, s string) Amount {
+	t.Helper()
+	a, err := ParseAmount(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
