@@ -107,7 +107,12 @@ func appendTo(subject string, last uint64, typ string, data any, by By) (*events
 // decide appends what the decision says, if anything, and decides anew on a
 // fresh book whenever another writer was first.
 func (c Commands) decide(ctx context.Context, decision func() (*events.Append, error)) error {
-	var err error
+	// A refusal, too, must not rest on old knowledge: another process may have
+	// created the org a moment ago.
+	err := catchUp(ctx, c.Log, c.Book)
+	if err != nil {
+		return err
+	}
 	for range attemptsMax {
 		var a *events.Append
 		if a, err = decision(); err != nil || a == nil {

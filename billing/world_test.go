@@ -194,12 +194,29 @@ func (n *node) numbers(t *testing.T, org billing.Org) []string {
 	return out
 }
 
+// awaitCounted returns when all usage published so far is counted.
+func (w *world) awaitCounted(org billing.Org) {
+	w.Helper()
+	last, err := w.log.UsageLast(w.ctx, org.ID)
+	if err != nil {
+		w.Fatal(err)
+	}
+	for {
+		if counted, _ := w.usage.Counted(w.ctx, org.ID); counted >= last {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
 // memoryUsage counts the log of usage as ClickHouse would, in memory.
 type memoryUsage struct {
 	mu      sync.Mutex
 	held    bool // the projection stands still
 	counted uint64
 	rows    []row
+
+	beforeFirstUse func() // called without the lock
 }
 
 type row struct {
@@ -259,6 +276,9 @@ func (m *memoryUsage) Counted(context.Context, uuid.UUID) (uint64, error) {
 }
 
 func (m *memoryUsage) FirstUse(_ context.Context, orgID uuid.UUID) (first time.Time, ok bool, err error) {
+	if m.beforeFirstUse != nil {
+		m.beforeFirstUse()
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, r := range m.rows {

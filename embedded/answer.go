@@ -33,7 +33,7 @@ func (f *front) runStream(ctx context.Context, w http.ResponseWriter, s *session
 	if err != nil {
 		var ex *exception
 		if errors.As(err, &ex) && ex.code == codeBadArguments && strings.Contains(ex.text, "Streaming query is not supported") {
-			return f.runWhole(w, s, q)
+			return f.runWhole(ctx, w, s, q)
 		}
 		return err
 	}
@@ -53,8 +53,15 @@ func (f *front) runStream(ctx context.Context, w http.ResponseWriter, s *session
 		data := chunk.bytes()
 		if len(data) == 0 {
 			chunk.free()
-			w.Write(held)
-			return nil
+			// Rather an error too many than a killed query's rows as if whole.
+			if ctx.Err() == nil {
+				w.Write(held)
+				return nil
+			}
+			if begun {
+				breakOff(w, errCancelled(), tag)
+			}
+			return errCancelled()
 		}
 		if !begun && len(held)+len(data) <= answerHoldBytes {
 			held = append(held, data...)
@@ -70,7 +77,7 @@ func (f *front) runStream(ctx context.Context, w http.ResponseWriter, s *session
 		chunk.free()
 		if err != nil || ctx.Err() != nil {
 			// The client is gone, or the query was killed: never a proper end.
-			breakOff(w, exceptionf(codeCancelled, "QUERY_WAS_CANCELLED", "Query was cancelled"), tag)
+			breakOff(w, errCancelled(), tag)
 		}
 	}
 }
@@ -86,7 +93,7 @@ func breakOff(w http.ResponseWriter, err error, tag string) {
 
 // runWhole runs a statement whose answer is small: DDL, INSERT with inline
 // data, SHOW, formats with a beginning and an end.
-func (f *front) runWhole(w http.ResponseWriter, s *session, q *query) error {
+func (f *front) runWhole(ctx context.Context, w http.ResponseWriter, s *session, q *query) error {
 	if n := s.statements(q.sql); n > 1 {
 		return exceptionf(codeSyntaxError, "SYNTAX_ERROR", "Multi-statements are not allowed")
 	}
@@ -94,6 +101,9 @@ func (f *front) runWhole(w http.ResponseWriter, s *session, q *query) error {
 	defer r.free()
 	if err := r.err(); err != nil {
 		return err
+	}
+	if ctx.Err() != nil {
+		return errCancelled() // whoever killed it must not see it succeed
 	}
 	w.Header().Set("X-ClickHouse-Format", q.format)
 	w.Header().Set("X-ClickHouse-Summary", r.summary())
@@ -124,8 +134,6 @@ func (f *front) runInsert(ctx context.Context, w http.ResponseWriter, r *http.Re
 	}
 	defer in.free()
 	body := &patientBody{ctx: ctx, body: r.Body, control: http.NewResponseController(w)}
-	// KILL QUERY must also reach an INSERT that waits for its client.
-	defer body.interruptible(w.Header())()
 	bytes, err := feed(in, body)
 	if err == nil && bytes == 0 {
 		err = exceptionf(codeNoDataToInsert, "NO_DATA_TO_INSERT", "The INSERT came without data")
@@ -156,25 +164,6 @@ type patientBody struct {
 	ctx     context.Context
 	body    io.Reader
 	control *http.ResponseController
-}
-
-// interruptible makes the end of the context end a waiting Read, until the
-// returned function is called.
-func (b *patientBody) interruptible(answer http.Header) (stop func()) {
-	interrupted := make(chan struct{})
-	unwatch := context.AfterFunc(b.ctx, func() {
-		b.control.SetReadDeadline(time.Unix(1, 0))
-		close(interrupted)
-	})
-	return func() {
-		if unwatch() {
-			return
-		}
-		// The deadline must not hit the next request on this connection, and
-		// net/http gives that request a context that is already cancelled.
-		<-interrupted
-		answer.Set("Connection", "close")
-	}
 }
 
 func (b *patientBody) Read(p []byte) (int, error) {

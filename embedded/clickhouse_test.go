@@ -134,6 +134,13 @@ func TestStatements(t *testing.T) {
 			t.Error("force_optimize_projection did not reach the engine: a query without a projection ran")
 		}
 	})
+}
+
+func TestParametersAndSettings(t *testing.T) {
+	e := embedded.OpenClickHouse(t)
+	conn := open(t, e.DSN)
+	ctx := t.Context()
+	mustExec(t, conn, "CREATE TABLE p ENGINE = MergeTree ORDER BY seq AS SELECT number AS seq FROM numbers(1000)")
 	t.Run("Parameters", func(t *testing.T) {
 		id := uuid.New()
 		hard := "tab\t quote' back\\slash\nnew \"x\" `y` {z:String} 中文"

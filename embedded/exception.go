@@ -36,6 +36,10 @@ func exceptionf(code int, name, format string, args ...any) *exception {
 	return &exception{code, fmt.Sprintf("Code: %d. DB::Exception: %s. (%s)", code, fmt.Sprintf(format, args...), name)}
 }
 
+func errCancelled() *exception {
+	return exceptionf(codeCancelled, "QUERY_WAS_CANCELLED", "Query was cancelled")
+}
+
 var exceptionCode = regexp.MustCompile(`^\s*Code:\s*(\d+)\.`)
 
 // newException reads the code out of what the engine said. The engine's own

@@ -79,9 +79,18 @@ func (f *front) serveQuery(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer done()
-	if err := f.run(ctx, w, r, q); err != nil {
+	err = f.run(ctx, w, r, q)
+	if q.interrupted {
+		// Deadlines in the past and net/http's own bookkeeping would hit the
+		// next request on this connection, so there is none.
+		w.Header().Set("Connection", "close")
+		if err == nil {
+			panic(http.ErrAbortHandler)
+		}
+	}
+	if err != nil {
 		if cause := context.Cause(ctx); errors.Is(cause, errKilled) {
-			err = exceptionf(codeCancelled, "QUERY_WAS_CANCELLED", "Query was cancelled")
+			err = errCancelled()
 		}
 		writeException(w, err)
 	}
@@ -107,19 +116,36 @@ func (f *front) run(ctx context.Context, w http.ResponseWriter, r *http.Request,
 		return err
 	}
 	defer s.close()
-	// The engine's calls cannot be interrupted, so the end of the request
-	// (client gone, or KILL QUERY) kills the query from another session.
-	over := make(chan struct{})
-	defer close(over)
-	defer context.AfterFunc(ctx, func() { f.engine.killUntil(q.id, over) })()
-
+	defer f.interruptible(ctx, w, q)()
 	switch {
 	case q.insertFormat != "":
 		return f.runInsert(ctx, w, r, s, q)
 	case q.streams():
 		return f.runStream(ctx, w, s, q)
 	}
-	return f.runWhole(w, s, q)
+	return f.runWhole(ctx, w, s, q)
+}
+
+// interruptible makes the end of the request (client gone, or KILL QUERY) end
+// the query, until the returned function is called. The engine's calls cannot
+// be interrupted, so the query is killed from another session; and a handler
+// that waits for its client is woken.
+func (f *front) interruptible(ctx context.Context, w http.ResponseWriter, q *query) (stop func()) {
+	over, woken := make(chan struct{}), make(chan struct{})
+	unwatch := context.AfterFunc(ctx, func() {
+		control := http.NewResponseController(w)
+		control.SetReadDeadline(time.Unix(1, 0))
+		control.SetWriteDeadline(time.Now().Add(killedAnswerMax))
+		close(woken)
+		f.engine.killUntil(q.id, over)
+	})
+	return func() {
+		close(over)
+		if !unwatch() {
+			<-woken
+			q.interrupted = true
+		}
+	}
 }
 
 // kill ends the query with the given id and, as SYNC asks, waits until it is gone.
@@ -275,6 +301,9 @@ func (e *engine) column(sql string) ([]string, error) {
 
 // idColumn is the client's query id in system.processes.
 const idColumn = `splitByChar('\n', Settings['log_comment'])[1]`
+
+// killedAnswerMax is how long a killed query may take to tell its client.
+const killedAnswerMax = time.Second
 
 // killRetry is how long killUntil waits between two tries.
 const killRetry = 20 * time.Millisecond

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"aione/embedded"
 )
@@ -36,10 +37,11 @@ func settingsInURL(sql string) url.Values {
 	return values
 }
 
-// nativeBlock is rows consecutive numbers in a column n.
+// nativeBlock is rows consecutive numbers in a column value. Its header is 16
+// bytes long, for 128 rows or more.
 func nativeBlock(from, rows int) []byte {
 	b := binary.AppendUvarint([]byte{1}, uint64(rows))
-	b = append(b, "\x01n\x06UInt64"...)
+	b = append(b, "\x05value\x06UInt64"...)
 	for i := range rows {
 		b = binary.LittleEndian.AppendUint64(b, uint64(from+i))
 	}
@@ -74,7 +76,7 @@ func TestOneInsertIsOnePart(t *testing.T) {
 		}
 	})
 	t.Run("ManyBlocks", func(t *testing.T) {
-		mustExec(t, conn, "CREATE TABLE blocks (n UInt64) ENGINE = MergeTree ORDER BY n")
+		mustExec(t, conn, "CREATE TABLE blocks (value UInt64) ENGINE = MergeTree ORDER BY value")
 		var body bytes.Buffer
 		for from := 0; from < rows; from += 7_000 {
 			body.Write(nativeBlock(from, min(7_000, rows-from)))
@@ -83,51 +85,54 @@ func TestOneInsertIsOnePart(t *testing.T) {
 		if status != http.StatusOK || !strings.Contains(header.Get("X-ClickHouse-Summary"), `"written_rows":"200000"`) {
 			t.Fatalf("%d %s %v", status, answer, header)
 		}
-		if n, p := number(t, conn, "SELECT uniqExact(n) FROM blocks"), number(t, conn, activeParts, "blocks"); n != rows || p != 1 {
+		if n, p := number(t, conn, "SELECT uniqExact(value) FROM blocks"), number(t, conn, activeParts, "blocks"); n != rows || p != 1 {
 			t.Errorf("%d rows in %d parts", n, p)
 		}
 	})
-	t.Run("OtherFormatsAndEncodings", func(t *testing.T) {
-		mustExec(t, conn, "CREATE TABLE other (n UInt64) ENGINE = MergeTree ORDER BY n")
-		for sql, body := range map[string]string{
-			"INSERT INTO other FORMAT CSV":         "1\n2\n",
-			"INSERT INTO other VALUES":             "(3),(4)",
-			"INSERT INTO other FORMAT JSONEachRow": `{"n":5}`,
-			"":                                     "INSERT INTO other VALUES (6)",
-		} {
-			if status, _, answer := post(t, e.DSN, settingsInURL(sql), strings.NewReader(body)); status != http.StatusOK {
-				t.Errorf("%s: %d %s", sql, status, answer)
-			}
+}
+
+func TestInsertFormatsAndEncodings(t *testing.T) {
+	e := embedded.OpenClickHouse(t)
+	conn := open(t, e.DSN)
+	mustExec(t, conn, "CREATE TABLE other (value UInt64) ENGINE = MergeTree ORDER BY value")
+	for sql, body := range map[string]string{
+		"INSERT INTO other FORMAT CSV":         "1\n2\n",
+		"INSERT INTO other VALUES":             "(3),(4)",
+		"INSERT INTO other FORMAT JSONEachRow": `{"value":5}`,
+		"":                                     "INSERT INTO other VALUES (6)",
+	} {
+		if status, _, answer := post(t, e.DSN, settingsInURL(sql), strings.NewReader(body)); status != http.StatusOK {
+			t.Errorf("%s: %d %s", sql, status, answer)
 		}
-		for _, method := range []clickhouse.CompressionMethod{clickhouse.CompressionGZIP, clickhouse.CompressionDeflate} {
-			options, err := clickhouse.ParseDSN(e.DSN)
-			if err != nil {
-				t.Fatal(err)
-			}
-			options.Compression = &clickhouse.Compression{Method: method, Level: 3}
-			packed, err := clickhouse.Open(options)
-			if err != nil {
-				t.Fatal(err)
-			}
-			batch, err := packed.PrepareBatch(t.Context(), "INSERT INTO other")
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := errors.Join(batch.Append(uint64(10)), batch.Send(), packed.Close()); err != nil {
-				t.Errorf("%v: %v", method, err)
-			}
+	}
+	for _, method := range []clickhouse.CompressionMethod{clickhouse.CompressionGZIP, clickhouse.CompressionDeflate} {
+		options, err := clickhouse.ParseDSN(e.DSN)
+		if err != nil {
+			t.Fatal(err)
 		}
-		if sum := number(t, conn, "SELECT sum(n) FROM other"); sum != 1+2+3+4+5+6+10+10 {
-			t.Errorf("sum %d", sum)
+		options.Compression = &clickhouse.Compression{Method: method, Level: 3}
+		packed, err := clickhouse.Open(options)
+		if err != nil {
+			t.Fatal(err)
 		}
-	})
+		batch, err := packed.PrepareBatch(t.Context(), "INSERT INTO other")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(batch.Append(uint64(10)), batch.Send(), packed.Close()); err != nil {
+			t.Errorf("%v: %v", method, err)
+		}
+	}
+	if sum := number(t, conn, "SELECT sum(value) FROM other"); sum != 1+2+3+4+5+6+10+10 {
+		t.Errorf("sum %d", sum)
+	}
 }
 
 // The rate is reported, not judged.
 func TestInsertRate(t *testing.T) {
 	e := embedded.OpenClickHouse(t)
 	conn := open(t, e.DSN)
-	mustExec(t, conn, "CREATE TABLE rate (n UInt64) ENGINE = MergeTree ORDER BY n")
+	mustExec(t, conn, "CREATE TABLE rate (value UInt64) ENGINE = MergeTree ORDER BY value")
 	const blockRows, inserts = 500_000, 4
 	block := nativeBlock(0, blockRows)
 	start := time.Now()
@@ -147,8 +152,14 @@ func TestInsertRate(t *testing.T) {
 func TestHalfSentInsertInsertsNothing(t *testing.T) {
 	e := embedded.OpenClickHouse(t)
 	conn := open(t, e.DSN)
-	mustExec(t, conn, "CREATE TABLE half (n UInt64) ENGINE = MergeTree ORDER BY n")
+	mustExec(t, conn, "CREATE TABLE half (value UInt64) ENGINE = MergeTree ORDER BY value")
 	block := nativeBlock(0, 1000)
+	// Whole blocks that fill the pieces in which a body is handed to the engine,
+	// so that all of them are with the engine when the body breaks off.
+	handedOver := bytes.Repeat(nativeBlock(0, 8190), 32)
+	if len(handedOver) != 2<<20 {
+		t.Fatalf("%d bytes are not whole pieces", len(handedOver))
+	}
 	host := strings.TrimPrefix(strings.TrimSuffix(e.DSN, "/"+e.Database), "http://")
 	values := settingsInURL("INSERT INTO half FORMAT Native")
 	values.Set("database", e.Database)
@@ -161,6 +172,8 @@ func TestHalfSentInsertInsertsNothing(t *testing.T) {
 		"ChunkedInsideABlock":    {"Transfer-Encoding: chunked\r\n\r\n", fmt.Appendf(nil, "%x\r\n%s\r\n", 777, block[:777])},
 		"ChunkedAtABlockEnd":     {"Transfer-Encoding: chunked\r\n\r\n", fmt.Appendf(nil, "%x\r\n%s\r\n", len(block), block)},
 		"ChunkedTwoBlocks":       {"Transfer-Encoding: chunked\r\n\r\n", bytes.Repeat(fmt.Appendf(nil, "%x\r\n%s\r\n", len(block), block), 2)},
+		"WithLengthHandedOver":   {"Content-Length: 10000000\r\n\r\n", handedOver},
+		"ChunkedHandedOver":      {"Transfer-Encoding: chunked\r\n\r\n", fmt.Appendf(nil, "%x\r\n%s\r\n", len(handedOver), handedOver)},
 		"NothingAtAll":           {"Transfer-Encoding: chunked\r\n\r\n", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -181,6 +194,15 @@ func TestHalfSentInsertInsertsNothing(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A body that net/http finds whole can still hold half of the data.
+func TestTruncatedInsertInsertsNothing(t *testing.T) {
+	e := embedded.OpenClickHouse(t)
+	conn := open(t, e.DSN)
+	mustExec(t, conn, "CREATE TABLE half (value UInt64) ENGINE = MergeTree ORDER BY value")
+	block := nativeBlock(0, 1000)
+	handedOver := bytes.Repeat(nativeBlock(0, 8190), 32)
 	t.Run("TruncatedBlock", func(t *testing.T) {
 		status, _, _ := post(t, e.DSN, settingsInURL("INSERT INTO half FORMAT Native"), bytes.NewReader(block[:777]))
 		if n := number(t, conn, "SELECT count() FROM half"); status == http.StatusOK || n != 0 {
@@ -190,9 +212,14 @@ func TestHalfSentInsertInsertsNothing(t *testing.T) {
 	t.Run("TruncatedGzip", func(t *testing.T) {
 		var packed bytes.Buffer
 		writer := gzip.NewWriter(&packed)
-		writer.Write(block)
+		writer.Write(handedOver)
 		writer.Flush()
-		request, _ := http.NewRequest(http.MethodPost, "http://"+host+"/?"+values.Encode(), &packed)
+		values := settingsInURL("INSERT INTO half FORMAT Native")
+		values.Set("database", e.Database)
+		request, err := http.NewRequest(http.MethodPost, strings.TrimSuffix(e.DSN, e.Database)+"?"+values.Encode(), &packed)
+		if err != nil {
+			t.Fatal(err)
+		}
 		request.Header.Set("Content-Encoding", "gzip")
 		response, err := http.DefaultClient.Do(request)
 		if err != nil {
@@ -216,8 +243,8 @@ func TestInsertFailsAtItsEnd(t *testing.T) {
 	e := embedded.OpenClickHouse(t)
 	conn := open(t, e.DSN)
 	mustExec(t, conn,
-		"CREATE TABLE parted (n UInt64) ENGINE = MergeTree PARTITION BY n % 10 ORDER BY n",
-		"CREATE TABLE checked (n UInt64, CONSTRAINT small CHECK n < 100) ENGINE = MergeTree ORDER BY n")
+		"CREATE TABLE parted (value UInt64) ENGINE = MergeTree PARTITION BY value % 10 ORDER BY value",
+		"CREATE TABLE checked (value UInt64, CONSTRAINT small CHECK value < 100) ENGINE = MergeTree ORDER BY value")
 	values := settingsInURL("INSERT INTO parted FORMAT Native")
 	values.Set("max_partitions_per_insert_block", "1")
 	status, header, answer := post(t, e.DSN, values, bytes.NewReader(nativeBlock(0, 1000)))
@@ -266,41 +293,86 @@ func TestCancelledQueryEnds(t *testing.T) {
 	}
 }
 
-func TestKillQuery(t *testing.T) {
+// killing is a query id that a test runs a query under and kills.
+type killing struct {
+	*embedded.Engines
+	conn driver.Conn
+	id   string
+}
+
+func newKilling(t *testing.T) killing {
+	t.Helper()
 	e := embedded.OpenClickHouse(t)
-	conn := open(t, e.DSN)
-	mustExec(t, conn, "CREATE TABLE killed (n UInt64) ENGINE = MergeTree ORDER BY n")
-	id := e.Database + "'s \\ query"
-	listed := func() uint64 { return number(t, conn, "SELECT count() FROM system.processes WHERE query_id = ?", id) }
-	kill := func(t *testing.T) {
-		t.Helper()
-		if err := conn.Exec(t.Context(), "KILL QUERY WHERE query_id = ? SYNC", id); err != nil {
-			t.Fatal(err)
-		}
-		if n := listed(); n != 0 {
-			t.Errorf("listed %d times after a synchronous kill", n)
-		}
+	return killing{e, open(t, e.DSN), e.Database + "'s \\ query"}
+}
+
+func (k killing) listed(t *testing.T) uint64 {
+	t.Helper()
+	return number(t, k.conn, "SELECT count() FROM system.processes WHERE query_id = ?", k.id)
+}
+
+func (k killing) waitListed(t *testing.T) {
+	t.Helper()
+	eventually(t, "the query is listed", func() bool { return k.listed(t) == 1 })
+}
+
+func (k killing) kill(t *testing.T) {
+	t.Helper()
+	if err := k.conn.Exec(t.Context(), "KILL QUERY WHERE query_id = ? SYNC", k.id); err != nil {
+		t.Fatal(err)
 	}
-	t.Run("NotThere", kill)
+	if n := k.listed(t); n != 0 {
+		t.Errorf("listed %d times after a synchronous kill", n)
+	}
+}
+
+func TestKillSelect(t *testing.T) {
+	k := newKilling(t)
+	t.Run("NotThere", k.kill)
 	t.Run("Select", func(t *testing.T) {
 		failed := make(chan error, 1)
 		go func() {
-			failed <- conn.Exec(clickhouse.Context(t.Context(), clickhouse.WithQueryID(id)), endless)
+			failed <- k.conn.Exec(clickhouse.Context(t.Context(), clickhouse.WithQueryID(k.id)), endless)
 		}()
-		eventually(t, "the query is listed", func() bool { return listed() == 1 })
-		wantCode(t, conn.Exec(clickhouse.Context(t.Context(), clickhouse.WithQueryID(id)), "SELECT 1"), 216)
-		kill(t)
+		k.waitListed(t)
+		wantCode(t, k.conn.Exec(clickhouse.Context(t.Context(), clickhouse.WithQueryID(k.id)), "SELECT 1"), 216)
+		k.kill(t)
 		wantCode(t, <-failed, 394)
 	})
+	t.Run("SelectWhoseClientDoesNotRead", func(t *testing.T) {
+		rows, err := k.conn.Query(clickhouse.Context(t.Context(), clickhouse.WithQueryID(k.id)), "SELECT number FROM numbers(50000000)")
+		if err != nil {
+			t.Fatal(err)
+		}
+		k.kill(t)
+		count := 0
+		for rows.Next() {
+			count++
+		}
+		if rows.Err() == nil || count >= 50_000_000 {
+			t.Errorf("%d rows of a killed SELECT, and no error", count)
+		}
+	})
+	t.Run("ByParameter", func(t *testing.T) {
+		err := k.conn.Exec(t.Context(), "KILL QUERY WHERE query_id = {id:String} SYNC", clickhouse.Named("id", k.id))
+		if err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestKillInsert(t *testing.T) {
+	k := newKilling(t)
+	mustExec(t, k.conn, "CREATE TABLE killed (value UInt64) ENGINE = MergeTree ORDER BY value")
 	t.Run("InsertThatWaitsForItsClient", func(t *testing.T) {
 		values := settingsInURL("INSERT INTO killed FORMAT Native")
-		values.Set("query_id", id)
-		values.Set("database", e.Database)
+		values.Set("query_id", k.id)
+		values.Set("database", k.Database)
 		body, client := io.Pipe()
 		defer client.Close()
 		answered := make(chan int, 1)
 		go func() {
-			response, err := http.Post(strings.TrimSuffix(e.DSN, e.Database)+"?"+values.Encode(), "", body)
+			response, err := http.Post(strings.TrimSuffix(k.DSN, k.Database)+"?"+values.Encode(), "", body)
 			if err != nil {
 				answered <- 0
 				return
@@ -309,44 +381,38 @@ func TestKillQuery(t *testing.T) {
 			answered <- response.StatusCode
 		}()
 		go client.Write(nativeBlock(0, 200_000))
-		eventually(t, "the INSERT is listed", func() bool { return listed() == 1 })
-		kill(t)
+		k.waitListed(t)
+		k.kill(t)
 		if status := <-answered; status == http.StatusOK {
 			t.Error("a killed INSERT was answered as done")
 		}
-		if n := number(t, conn, "SELECT count() FROM killed"); n != 0 {
+		if n := number(t, k.conn, "SELECT count() FROM killed"); n != 0 {
 			t.Errorf("%d rows of a killed INSERT", n)
 		}
 	})
 	t.Run("InsertThatCommits", func(t *testing.T) {
-		mustExec(t, conn, "CREATE TABLE slow (n UInt64, s UInt8 MATERIALIZED sleepEachRow(0.002)) ENGINE = MergeTree ORDER BY n")
-		values := settingsInURL("INSERT INTO slow (n) FORMAT Native")
-		values.Set("query_id", id)
+		mustExec(t, k.conn, "CREATE TABLE slow (value UInt64, s UInt8 MATERIALIZED sleepEachRow(0.002)) ENGINE = MergeTree ORDER BY value")
+		values := settingsInURL("INSERT INTO slow (value) FORMAT Native")
+		values.Set("query_id", k.id)
 		answered := make(chan int, 1)
 		go func() {
-			status, _, _ := post(t, e.DSN, values, bytes.NewReader(nativeBlock(0, 1000)))
+			status, _, _ := post(t, k.DSN, values, bytes.NewReader(nativeBlock(0, 1000)))
 			answered <- status
 		}()
-		eventually(t, "the INSERT is listed", func() bool { return listed() == 1 })
+		k.waitListed(t)
 		time.Sleep(300 * time.Millisecond)
-		kill(t)
+		k.kill(t)
 		if status := <-answered; status == http.StatusOK {
 			t.Error("a killed INSERT was answered as done")
 		}
-		if n := number(t, conn, "SELECT count() FROM slow"); n != 0 && n != 1000 {
+		if n := number(t, k.conn, "SELECT count() FROM slow"); n != 0 && n != 1000 {
 			t.Errorf("%d rows of a killed INSERT", n)
 		}
 		// The client's connection outlives the kill, or is seen to be closed.
 		for range 3 {
-			if status, _, answer := post(t, e.DSN, url.Values{"query": {"SELECT 1"}}, nil); status != http.StatusOK {
+			if status, _, answer := post(t, k.DSN, url.Values{"query": {"SELECT 1"}}, nil); status != http.StatusOK {
 				t.Errorf("after a kill: %d %s", status, answer)
 			}
-		}
-	})
-	t.Run("ByParameter", func(t *testing.T) {
-		err := conn.Exec(t.Context(), "KILL QUERY WHERE query_id = {id:String} SYNC", clickhouse.Named("id", id))
-		if err != nil {
-			t.Error(err)
 		}
 	})
 }

@@ -23,6 +23,9 @@ const (
 	// natsDiskHeadroomBytes stays free of JetStream, so that a full store is
 	// its own error (10023, insufficient resources) before the disk is full.
 	natsDiskHeadroomBytes = 64 << 20
+
+	// Below this much room the next messages may not fit on the disk.
+	natsDiskFullBytes = 2 * natsPayloadMaxDefault
 )
 
 // NATSOptions say where and how StartNATS runs. Only StoreDir is required.
@@ -39,6 +42,7 @@ type NATSOptions struct {
 // NATS is a running server. Its methods are safe for concurrent use.
 type NATS struct {
 	server    *server.Server
+	storeDir  string
 	lock      *dirLock
 	listening bool
 	closeOnce sync.Once
@@ -83,7 +87,7 @@ func startNATS(options NATSOptions, lock *dirLock) (*NATS, error) {
 		srv.WaitForShutdown()
 		return nil, fmt.Errorf("start NATS on %s: %s", options.StoreDir, report.last())
 	}
-	return &NATS{server: srv, lock: lock, listening: options.Port != NATSPortNone}, nil
+	return &NATS{server: srv, storeDir: options.StoreDir, lock: lock, listening: options.Port != NATSPortNone}, nil
 }
 
 func natsConfig(options NATSOptions) (*server.Options, error) {
@@ -129,11 +133,10 @@ func natsConfig(options NATSOptions) (*server.Options, error) {
 
 // storeLimitBytes is what the store may grow to: what it has plus what is free.
 func storeLimitBytes(dir string) (int64, error) {
-	var disk syscall.Statfs_t
-	if err := syscall.Statfs(dir, &disk); err != nil {
-		return 0, fmt.Errorf("ask how much room %s has: %w", dir, err)
+	freeBytes, err := diskFreeBytes(dir)
+	if err != nil {
+		return 0, err
 	}
-	freeBytes := int64(disk.Bavail) * int64(disk.Bsize)
 	usedBytes, err := dirSizeBytes(dir)
 	if err != nil {
 		return 0, fmt.Errorf("measure the NATS store %s: %w", dir, err)
@@ -142,6 +145,14 @@ func storeLimitBytes(dir string) (int64, error) {
 		return 0, dirError("NATS", dir, syscall.ENOSPC)
 	}
 	return usedBytes + freeBytes - natsDiskHeadroomBytes, nil
+}
+
+func diskFreeBytes(dir string) (int64, error) {
+	var disk syscall.Statfs_t
+	if err := syscall.Statfs(dir, &disk); err != nil {
+		return 0, fmt.Errorf("ask how much room %s has: %w", dir, err)
+	}
+	return int64(disk.Bavail) * int64(disk.Bsize), nil
 }
 
 func dirSizeBytes(dir string) (int64, error) {
@@ -179,6 +190,24 @@ func (n *NATS) Conn(opts ...nats.Option) (*nats.Conn, error) {
 		return nil, fmt.Errorf("connect to the embedded NATS: %w", err)
 	}
 	return conn, nil
+}
+
+// Check says in one sentence what keeps the server from taking events. It is
+// for readiness and for explaining a publish that timed out: on a disk that
+// others have filled, nats-server acknowledges nothing and says nothing, until
+// there is room and it is started again. What was acknowledged is safe.
+func (n *NATS) Check() error {
+	if !n.server.Running() {
+		return errors.New("NATS is not running")
+	}
+	freeBytes, err := diskFreeBytes(n.storeDir)
+	if err != nil {
+		return err
+	}
+	if freeBytes < natsDiskFullBytes {
+		return dirError("NATS", n.storeDir, syscall.ENOSPC)
+	}
+	return nil
 }
 
 // URL is the address for other processes on this machine, or "" if the server

@@ -53,8 +53,14 @@ func TestNATSRestartKeepsData(t *testing.T) {
 		if got, want := info.CachedInfo().State.Msgs, (round+1)*messages; got != want {
 			t.Errorf("round %d: %d messages, want %d", round, got, want)
 		}
+		if err := n.Check(); err != nil {
+			t.Error(err)
+		}
 		n.Close()
 		n.Close() // a second Close is harmless
+		if n.Check() == nil {
+			t.Error("a closed server passes its check")
+		}
 	}
 }
 

@@ -29,6 +29,7 @@ type query struct {
 
 	insertFormat string // set when the body is the data of an INSERT
 	killAsync    bool
+	interrupted  bool // the request ended before its answer
 }
 
 type setting struct{ name, value string }

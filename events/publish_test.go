@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -228,7 +229,12 @@ func TestCloseFlushesAndRefuses(t *testing.T) {
 func blockedCommitter(t *testing.T) (c *committer, release func()) {
 	gate := make(chan struct{})
 	c = newCommitter(nil, "USAGE.0", 1<<20, testBound, testBound)
-	c.publish = func(ctx context.Context, m *nats.Msg) error { <-gate; return nil }
+	var writes atomic.Int32
+	c.publish = func(ctx context.Context, m *nats.Msg) error { writes.Add(1); <-gate; return nil }
+	if err := c.submit(bounded(t), onePending()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the first write has begun", func() bool { return writes.Load() == 1 })
 	return c, sync.OnceFunc(func() { close(gate) })
 }
 
@@ -245,7 +251,7 @@ func TestCloseHeedsItsContextWhileTheQueueIsFull(t *testing.T) {
 	ctx := bounded(t)
 	taken := make(chan *pending, 2*committerQueue)
 	refused := make(chan error, 2*committerQueue)
-	const callers = committerQueue + 500 // more than the queue holds, one message included
+	const callers = committerQueue + 500 // more than the queue holds
 	for range callers {
 		go func() {
 			p := onePending()
@@ -377,7 +383,7 @@ func TestServerRestartMidPublish(t *testing.T) {
 
 func TestServerGoneIsUnknown(t *testing.T) {
 	b := startBox(t)
-	l := b.open(Options{ConfirmWithin: 400 * time.Millisecond})
+	patient, l := b.open(Options{}), b.open(Options{ConfirmWithin: 150 * time.Millisecond})
 	ctx := bounded(t)
 	b.stop()
 	us := someUsages(2)
@@ -391,7 +397,7 @@ func TestServerGoneIsUnknown(t *testing.T) {
 		t.Errorf("append: %v", err)
 	}
 	b.start()
-	if err := l.Publish(ctx, us[1:]); err != nil { // the log works again by itself
+	if err := patient.Publish(ctx, us[1:]); err != nil { // works again by itself
 		t.Fatal(err)
 	}
 }
@@ -447,7 +453,10 @@ func TestWriteTellsAnswersApart(t *testing.T) {
 		"refused":                        {[]error{sealed}, sealed, ErrUnknown},
 	} {
 		n, sent := 0, map[string]bool{}
-		w := &committer{subject: "USAGE.0", confirmWithin: 180 * time.Millisecond, attempt: time.Second}
+		w := &committer{subject: "USAGE.0", confirmWithin: testBound, attempt: time.Second}
+		if strings.HasPrefix(name, "never") {
+			w.confirmWithin = 120 * time.Millisecond
+		}
 		w.publish = func(_ context.Context, m *nats.Msg) error {
 			sent[m.Header.Get(jetstream.MsgIDHeader)+string(m.Data)] = true
 			n++

@@ -269,7 +269,7 @@ func (l *Log) Follow(ctx context.Context, from uint64, apply func(Record) error)
 			return failed.error
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case errors.Is(err, ErrGap), errors.Is(err, nats.ErrConnectionClosed):
+		case errors.Is(err, ErrGap), errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, jetstream.ErrConnectionClosed):
 			return err
 		}
 		l.logger.Warn("ledger reader restarts", "from", next, "error", err)

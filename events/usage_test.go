@@ -75,6 +75,9 @@ func TestValidateBounds(t *testing.T) {
 			t.Errorf("%s: reading back: %v, cost %s", name, err, got.Cost)
 		}
 	}
+}
+
+func TestValidateBoundsEveryBucket(t *testing.T) {
 	for i := range 6 {
 		for _, n := range []uint64{MaxTokensPerBucket, MaxTokensPerBucket + 1} {
 			u := goldenUsage()

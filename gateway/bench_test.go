@@ -406,3 +406,15 @@ func (b *bench) admissions() []events.Admission {
 		}
 	}
 }
+
+// The real parts fit where the gateway and the sweeper want them.
+var (
+	_ gateway.Log        = (*events.Log)(nil)
+	_ gateway.Publisher  = (*events.Log)(nil)
+	_ gateway.Admissions = (*events.Log)(nil)
+	_ gateway.Keys       = (*keys.Set)(nil)
+	_ gateway.Catalog    = (*catalog.Catalog)(nil)
+	_ keys.Appender      = (*events.Log)(nil)
+	_ gateway.RateFunc   = ledger.Rate
+	_ gateway.Checkpoint = gateway.FileCheckpoint{}
+)

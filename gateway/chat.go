@@ -27,7 +27,7 @@ var zeroCost = decimal.New(0, -events.CostScale)
 // exchange is one admitted request on its way.
 type exchange struct {
 	gateway  *Gateway
-	received time.Time // with its monotonic reading
+	received time.Time // by the machine's monotonic clock: durations are real whatever Config.Now says
 
 	request  *chatRequest
 	upstream Upstream
@@ -38,7 +38,7 @@ type exchange struct {
 }
 
 func (g *Gateway) chat(w http.ResponseWriter, r *http.Request) {
-	received := g.config.Now()
+	received := time.Now()
 	id := events.NewID()
 	w.Header().Set("X-Request-Id", id.String())
 	if !g.acquire() {
@@ -46,7 +46,7 @@ func (g *Gateway) chat(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer g.release()
-	key, e := g.authenticate(r, received)
+	key, e := g.authenticate(r, g.config.Now())
 	if e != nil {
 		writeError(w, e)
 		return
@@ -217,6 +217,6 @@ func (x *exchange) log() *slog.Logger {
 }
 
 func (x *exchange) sinceReceivedMS() uint32 {
-	ms := x.gateway.config.Now().Sub(x.received).Milliseconds()
+	ms := time.Since(x.received).Milliseconds()
 	return uint32(min(max(ms, 0), math.MaxUint32))
 }

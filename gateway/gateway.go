@@ -95,7 +95,7 @@ type Config struct {
 	Timeouts Timeouts
 
 	Transport http.RoundTripper // to the upstreams; default one tuned for many streams
-	Now       func() time.Time  // default time.Now; stamps events, latency and first byte
+	Now       func() time.Time  // default time.Now; stamps events; durations are measured by the machine's own clock
 	Logger    *slog.Logger      // default slog.Default()
 }
 
@@ -113,7 +113,8 @@ type Timeouts struct {
 }
 
 // settleMargin covers what a gateway's own bounds do not: an event that the log
-// still confirms after we stopped waiting for it, and clocks that differ.
+// still writes after we stopped waiting for it (events.Options.ConfirmWithin must
+// be well below), and clocks that differ.
 const settleMargin = 2 * time.Minute
 
 // Gateway serves the chat routes. It is safe for concurrent use.

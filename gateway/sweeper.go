@@ -76,6 +76,9 @@ const (
 	deadlineMax = events.MaxDeadline
 	// sweepReadMax bounds the wait for a message that the stream says it has.
 	sweepReadMax = 30 * time.Second
+	// sweepRowsMax bounds the wait for the rows, so that a projection that stands
+	// still is reported and not waited for in silence.
+	sweepRowsMax = 5 * time.Minute
 )
 
 // Run sweeps until ctx ends and returns its error. A sweep that fails is logged
@@ -217,7 +220,9 @@ func (s *Sweeper) settleDue(ctx context.Context, due []events.Usage, swept *Swep
 	if len(due) == 0 {
 		return nil
 	}
-	if err := s.Settled.CaughtUp(ctx); err != nil {
+	wait, cancel := context.WithTimeout(ctx, sweepRowsMax)
+	defer cancel()
+	if err := s.Settled.CaughtUp(wait); err != nil {
 		return fmt.Errorf("wait for the usage rows: %w", err)
 	}
 	keys := make([]events.UsageKey, len(due))

@@ -144,6 +144,22 @@ func TestCanonicalBytesNeverChange(t *testing.T) {
 	}
 }
 
+func TestStatusOn(t *testing.T) {
+	inv := exampleInvoice(t)
+	for _, c := range []struct {
+		days int
+		want Status
+	}{{-1, StatusIssued}, {0, StatusIssued}, {1, StatusOverdue}, {400, StatusOverdue}} {
+		if got := inv.StatusOn(inv.DueDate.AddDays(c.days)); got != c.want {
+			t.Errorf("%d days after the due date: %s, want %s", c.days, got, c.want)
+		}
+	}
+	inv.Status = StatusPaid
+	if got := inv.StatusOn(inv.DueDate.AddDays(1)); got != StatusPaid {
+		t.Errorf("paid, then %s", got)
+	}
+}
+
 func TestInvoiceJournal(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		inv, err := Bill(drawBill(t))

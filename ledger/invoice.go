@@ -103,6 +103,15 @@ func (inv Invoice) Issue(number string) Invoice {
 	return inv
 }
 
+// StatusOn is the invoice's status on a date of the org's calendar: an issued
+// invoice is overdue from the day after DueDate on, without anybody writing so.
+func (inv Invoice) StatusOn(today Date) Status {
+	if inv.Status == StatusIssued && inv.DueDate.Before(today) {
+		return StatusOverdue
+	}
+	return inv.Status
+}
+
 // ErrNotReproducible is returned when an invoice is not what its own inputs
 // give: it, or the code that computes it, has been changed.
 var ErrNotReproducible = errors.New("invoice cannot be reproduced from its inputs")

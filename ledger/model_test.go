@@ -49,7 +49,7 @@ func modelCost(p catalog.Price, t events.Tokens, images, requests uint64) *big.R
 func modelRound(r *big.Rat, places int64) *big.Rat {
 	scale := new(big.Rat).SetInt(new(big.Int).Exp(big.NewInt(10), big.NewInt(places), nil))
 	scaled := product(r, scale)
-	floor := new(big.Int).Div(scaled.Num(), scaled.Denom()) // Euclidean: rounds down, as Denom > 0
+	floor, _ := new(big.Int).DivMod(scaled.Num(), scaled.Denom(), new(big.Int)) // Euclidean: rounds down, as Denom > 0
 	rest := new(big.Rat).Sub(scaled, new(big.Rat).SetInt(floor))
 	switch rest.Cmp(big.NewRat(1, 2)) {
 	case 1:

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -24,7 +25,8 @@ func PeriodOf(t time.Time, zone *time.Location) Period {
 	year, month, _ := t.In(zone).Date()
 	p := newPeriod(year, month, zone)
 	// Where clocks go back just after midnight of the first, the hour before it
-	// comes twice, and its second pass is on a local date outside its period.
+	// comes twice, and its second pass is on a local date outside its period. The
+	// other case guards the tiling, should startOfMonth ever step over such a minute.
 	switch {
 	case t.Before(p.Start):
 		return newPeriod(year, month-1, zone)
@@ -127,6 +129,11 @@ func dateOf(t time.Time) Date {
 // AddDays is the date n days later.
 func (d Date) AddDays(n int) Date {
 	return dateOf(time.Date(d.Year, d.Month, d.Day+n, 0, 0, 0, 0, time.UTC))
+}
+
+// Before reports whether d is an earlier day than e.
+func (d Date) Before(e Date) bool {
+	return cmp.Or(cmp.Compare(d.Year, e.Year), cmp.Compare(d.Month, e.Month), cmp.Compare(d.Day, e.Day)) < 0
 }
 
 // String is ISO 8601, "2023-11-30".

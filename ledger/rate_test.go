@@ -58,6 +58,17 @@ func TestRateAtTheLimit(t *testing.T) {
 	if _, err := Rate(p, events.Tokens{}, 0); !errors.Is(err, ErrCostRange) {
 		t.Errorf("1,000,000: %v, want ErrCostRange", err)
 	}
+	// 2^20 micros × 2^44 tokens is 2^64: the low word alone would make it free.
+	p.Request, p.Input = decimal.Decimal{}, decimal.New(1_048_576, -6)
+	if got, err := Rate(p, events.Tokens{Input: 1 << 44}, 0); !errors.Is(err, ErrCostRange) {
+		t.Errorf("2^64 units: got %s, %v; want ErrCostRange", got, err)
+	}
+	// Each term fits 64 bits, their sum does not.
+	p.Input, p.Output = decimal.New(1<<33, -6), decimal.New(1<<33, -6)
+	if got, err := Rate(p, events.Tokens{Input: 1 << 30, Output: 1 << 30}, 0); !errors.Is(err, ErrCostRange) {
+		t.Errorf("2^63 units twice: got %s, %v; want ErrCostRange", got, err)
+	}
+	p.Output = decimal.Decimal{}
 	p.Request = decimal.RequireFromString("999999.999999")
 	p.Input = decimal.RequireFromString("0.999999")
 	got, err := Rate(p, events.Tokens{Input: 1}, 0)
