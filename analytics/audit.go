@@ -8,6 +8,7 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/google/uuid"
 	"github.com/shopspring/decimal"
 
 	"aione/events"
@@ -250,12 +251,12 @@ func (s *Store) checkCopies(ctx context.Context, a *ShardAudit) error {
 
 func (s *Store) expectNone(ctx context.Context, a *ShardAudit, query, complaint string) error {
 	var n uint64
-	var org, id [16]byte
+	var org, id uuid.UUID
 	if err := s.conn.QueryRow(s.auditQuery(ctx, a), query).Scan(&n, &org, &id); err != nil {
 		return fmt.Errorf("check event ids: %w", err)
 	}
 	if n > 0 {
-		a.differ(complaint, n, fmt.Sprintf("%x", org), fmt.Sprintf("%x", id))
+		a.differ(complaint, n, org, id)
 	}
 	return nil
 }

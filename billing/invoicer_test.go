@@ -132,6 +132,13 @@ func TestGraceCountsFromTheEnd(t *testing.T) {
 	if got := n.numbers(t, org); len(got) != 1 {
 		t.Errorf("when the grace ends: %v", got)
 	}
+	w.use(n, org, "2023-12-10T00:00:00Z")
+	w.setClock("2023-12-31T15:59:59Z")
+	n.Grace = -24 * time.Hour
+	w.run(n)
+	if got := n.numbers(t, org); len(got) != 1 {
+		t.Errorf("a period that is not over was closed: %v", got)
+	}
 	if _, err := n.RunDue(w.ctx, instant("2024-06-01T00:00:00Z")); !errors.Is(err, billing.ErrFuture) {
 		t.Errorf("got %v, want ErrFuture", err)
 	}
@@ -326,6 +333,54 @@ func TestEmptyClosingsAreInLineToo(t *testing.T) {
 	}
 	if total.Cmp(ledger.AmountFromInt(36)) != 0 {
 		t.Errorf("%s in all, want 36: each request once", total)
+	}
+	w.mustVerify(slow)
+}
+
+// refusing is a projection that is out of order for one org.
+type refusing struct {
+	billing.UsageSource
+	orgID uuid.UUID
+}
+
+var errOutOfOrder = errors.New("out of order")
+
+func (r refusing) Counted(ctx context.Context, orgID uuid.UUID) (uint64, error) {
+	if orgID == r.orgID {
+		return 0, errOutOfOrder
+	}
+	return r.UsageSource.Counted(ctx, orgID)
+}
+
+// Two invoicers at different orgs meet only in the series of numbers.
+func TestNumbersAreGivenOnceUnderRaces(t *testing.T) {
+	w := newWorld(t)
+	slow, fast := w.node(), w.node()
+	w.install(slow)
+	var orgs []billing.Org
+	for _, name := range []string{"zero", "one", "two"} {
+		orgs = append(orgs, w.newOrg(slow, name, "2023-11-05T00:00:00Z"))
+		w.use(slow, orgs[len(orgs)-1], "2023-11-10T00:00:00Z")
+	}
+	fast.Usage = refusing{w.usage, orgs[1].ID}
+	attempts := 0
+	slow.Hooks.BeforeBatch = func(orgID uuid.UUID, _ ledger.Period) error {
+		if attempts++; orgID == orgs[1].ID && attempts == 2 { // number 2 is computed for org one …
+			if _, err := fast.RunDue(w.ctx, w.clock()); !errors.Is(err, errOutOfOrder) { // … and taken by org two
+				t.Error(err)
+			}
+		}
+		return nil
+	}
+	w.run(slow)
+	if attempts != 3 {
+		t.Errorf("%d attempts, want 3: one for org zero, two for org one", attempts)
+	}
+	for i, number := range []string{"INV-AIONE-2023-000001", "INV-AIONE-2023-000003", "INV-AIONE-2023-000002"} {
+		want := []string{number + " 2023-11 18.00"}
+		if got := slow.numbers(t, orgs[i]); !reflect.DeepEqual(got, want) {
+			t.Errorf("org %d: got %v, want %v", i, got, want)
+		}
 	}
 	w.mustVerify(slow)
 }

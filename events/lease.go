@@ -14,6 +14,9 @@ import (
 // leaseBucket is the key-value bucket of leases. Its keys expire by themselves.
 const leaseBucket = "LEASES"
 
+// leasePoll is how often a wait for a lease looks again.
+const leasePoll = 200 * time.Millisecond
+
 // ErrLeaseHeld is returned by TryLease while another process holds the lease.
 var ErrLeaseHeld = errors.New("the lease is held by another process")
 
@@ -99,7 +102,7 @@ func (l *Log) WaitLease(ctx context.Context, o LeaseOptions) (*Lease, error) {
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
-		case <-time.After(o.TTL / 4):
+		case <-time.After(leasePoll):
 		}
 	}
 }

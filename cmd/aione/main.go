@@ -1,0 +1,112 @@
+// Command aione is the whole platform in one process, and its operator's command
+// line.
+//
+//	aione up          NATS, ClickHouse, gateway, API, ingest and invoicer together
+//	aione demo        a month of real traffic, from HTTP request to proven invoice
+//	aione verify      proves log = rows = usage = invoices, or says what differs
+//	aione rebuild     makes the rows anew from the log
+//	aione quarantine  what was set aside, and its replay
+//	aione admin       orgs, teams, keys, models, prices, invoices
+//	aione bench       measures, side by side with a ceiling
+//	aione engines     only NATS and ClickHouse, for separate services
+//	aione engine      installs the ClickHouse library
+//
+// It holds flags, signals and output; what it does is done by the packages it
+// calls.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	_ "time/tzdata" // periods must not depend on what the machine has installed
+
+	"github.com/alecthomas/kong"
+
+	"aione/embedded"
+	"aione/node"
+)
+
+// globals are flags of every command.
+type globals struct {
+	JSON    bool   `name:"json" help:"Print one JSON object instead of tables and progress."`
+	Verbose bool   `short:"v" help:"Log what happens inside to standard error."`
+	Pepper  string `env:"AIONE_PEPPER" help:"Secret of the keys' hashes, base64, 32 bytes or more. Default: made once and kept in the data directory."`
+	node.EngineConfig
+}
+
+type cli struct {
+	globals
+
+	Up         upCmd         `cmd:"" help:"Run everything in this process until it is stopped."`
+	Demo       demoCmd       `cmd:"" help:"Send a real trace through the platform and prove the invoices."`
+	Verify     verifyCmd     `cmd:"" help:"Prove log = rows = usage = invoices; exit 1 and say what differs."`
+	Rebuild    rebuildCmd    `cmd:"" help:"Make the rows anew from the log, compare, exchange."`
+	Quarantine quarantineCmd `cmd:"" help:"Events that were set aside."`
+	Admin      adminCmd      `cmd:"" help:"Orgs, teams, keys, models, prices, invoices."`
+	Bench      benchCmd      `cmd:"" help:"Measure, side by side with a ceiling taken in the same run."`
+	Engines    enginesCmd    `cmd:"" help:"Run only NATS and ClickHouse, for separate services."`
+	Engine     engineCmd     `cmd:"" help:"The ClickHouse library."`
+}
+
+// errFailed is returned when a command has already said what is wrong.
+var errFailed = errors.New("failed")
+
+func main() {
+	embedded.RunChildIfAsked()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-ctx.Done()
+		stop() // a second signal ends the process at once
+	}()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run executes one command line and returns the exit code.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	var c cli
+	out := &output{stdout: stdout, stderr: stderr}
+	parser, err := kong.New(&c, kong.Name("aione"), kong.Writers(stdout, stderr),
+		kong.Description("An LLM API platform whose bill can be proven."),
+		kong.UsageOnError(), kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(out))
+	if err != nil {
+		fmt.Fprintln(stderr, "aione:", err)
+		return 2
+	}
+	parsed, err := parser.Parse(args)
+	if err != nil {
+		parser.FatalIfErrorf(err)
+	}
+	out.json = c.JSON
+	err = parsed.Run(&c.globals)
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
+		return 130
+	case !errors.Is(err, errFailed):
+		fmt.Fprintln(stderr, "aione:", err)
+	}
+	return 1
+}
+
+// logger is quiet unless asked: commands speak through their output.
+func (g *globals) logger(stderr io.Writer) *slog.Logger {
+	level := slog.LevelWarn
+	if g.Verbose {
+		level = slog.LevelInfo
+	}
+	return slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
+}
+
+// open opens a node for the time of a command: beside a running one on the same
+// data directory if there is one, else with engines of its own.
+func (g *globals) open(ctx context.Context, out *output) (*node.Node, error) {
+	return node.Open(ctx, node.Config{Engines: g.EngineConfig.JoinRunning(), Pepper: g.Pepper, Logger: g.logger(out.stderr)})
+}

@@ -1,0 +1,210 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"aione/analytics"
+	"aione/billing"
+	"aione/catalog"
+	"aione/events"
+	"aione/keys"
+	"aione/ledger"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Keys says whose token a secret is: keys.Set.
+type Keys interface {
+	Verify(secret string, now time.Time) (keys.Key, error)
+	// Get returns keys.ErrUnknownKey also for a key of another org.
+	Get(org, id uuid.UUID) (keys.Key, error)
+}
+
+// Orgs is what is known of orgs: billing.Book. Each returns billing.ErrNotFound
+// when there is no such org.
+type Orgs interface {
+	Org(id uuid.UUID) (billing.Org, error)
+	Zone(id uuid.UUID) (*time.Location, error)
+	Teams(orgID uuid.UUID) ([]billing.Team, error)
+}
+
+// Invoices are the issued ones: billing.Book.
+type Invoices interface {
+	// Invoices is a page (the first is 1), newest first, and the number of all.
+	Invoices(orgID uuid.UUID, page, pageSize int) ([]ledger.Invoice, int, error)
+	// Invoice returns billing.ErrNotFound also for an invoice of another org.
+	Invoice(orgID, id uuid.UUID) (ledger.Invoice, error)
+}
+
+// Upcoming drafts the invoice of the current period: billing.Invoicer.
+type Upcoming interface {
+	// Upcoming returns ledger.ErrNothingToBill when there is no usage yet.
+	Upcoming(ctx context.Context, orgID uuid.UUID) (ledger.Invoice, error)
+}
+
+// Usage answers from the rows: analytics.Projection. Any error means that there
+// is no answer now.
+type Usage interface {
+	EachUsage(ctx context.Context, q analytics.UsageQuery, each func(r analytics.UsageRow, total uint64) error) error
+	Dashboard(ctx context.Context, q analytics.DashboardQuery) (analytics.Dashboard, error)
+	Watermark(ctx context.Context, org uuid.UUID) (analytics.Watermark, error)
+}
+
+// Catalog says which models there are and what they cost: catalog.Catalog.
+type Catalog interface {
+	Resolve(name string) (catalog.Model, bool)
+	// Prices are all versions of a model, oldest first.
+	Prices(modelID string) []catalog.Price
+}
+
+// Publisher makes usage durable: events.Log. A nil error means fsynced.
+type Publisher interface {
+	Publish(ctx context.Context, us []events.Usage) error
+}
+
+// Config of a Server. Keys, Orgs, Invoices, Usage, Catalog, Log and Now are
+// required.
+type Config struct {
+	Keys     Keys
+	Orgs     Orgs
+	Invoices Invoices
+	Upcoming Upcoming // nil: the route is not there
+	Usage    Usage
+	Catalog  Catalog
+	Log      Publisher
+	Gateway  http.Handler // serves /v1 and /v1beta as it is; nil: not there
+
+	Checks     []Check                // of /readyz
+	Collectors []prometheus.Collector // more for /metrics, such as NewMeteringCollector
+	Now        func() time.Time
+	Logger     *slog.Logger // default slog.Default()
+
+	Limits Limits
+}
+
+// Limits bound what a request may take. Zero fields get the defaults.
+type Limits struct {
+	AnswerWithin time.Duration // of an ordinary request; default 1 min
+	ExportWithin time.Duration // of a CSV export; default 10 min
+
+	UsageDays int // of one usage question; default 366
+	HourDays  int // the same when grouped by hour; default 31
+
+	EventBytes    int64         // of a body of events; default 16 MiB
+	EventsBatch   int           // events in one; default 10,000
+	EventsAtOnce  int           // requests with events that are worked on at once, each holding its body; default 64
+	EventAge      time.Duration // how long ago an event may have occurred; default 400 days
+	EventAhead    time.Duration // how far in the future, for clocks that differ; default 5 min
+	PublishWithin time.Duration // making events durable, retries included; default 40 s, longer than the log retries
+}
+
+const day = 24 * time.Hour
+
+func (l *Limits) complete() {
+	l.AnswerWithin = orDefault(l.AnswerWithin, time.Minute)
+	l.ExportWithin = orDefault(l.ExportWithin, 10*time.Minute)
+	l.UsageDays = orDefault(l.UsageDays, 366)
+	l.HourDays = orDefault(l.HourDays, 31)
+	l.EventBytes = orDefault(l.EventBytes, 16<<20)
+	l.EventsBatch = orDefault(l.EventsBatch, 10_000)
+	l.EventsAtOnce = orDefault(l.EventsAtOnce, 64)
+	l.EventAge = orDefault(l.EventAge, 400*day)
+	l.EventAhead = orDefault(l.EventAhead, 5*time.Minute)
+	l.PublishWithin = orDefault(l.PublishWithin, 40*time.Second)
+}
+
+func orDefault[T int | int64 | time.Duration](v, def T) T {
+	if v <= 0 {
+		return def
+	}
+	return v
+}
+
+// Server is the API as an http.Handler. It is safe for concurrent use.
+type Server struct {
+	config  Config
+	limits  Limits
+	logger  *slog.Logger
+	metrics *metrics
+	router  chi.Router
+	intake  chan struct{} // one token for each request with events in work
+}
+
+// New checks the configuration and makes a server.
+func New(c Config) (*Server, error) {
+	if c.Keys == nil || c.Orgs == nil || c.Invoices == nil || c.Usage == nil || c.Catalog == nil || c.Log == nil || c.Now == nil {
+		return nil, errors.New("httpapi: Keys, Orgs, Invoices, Usage, Catalog, Log and Now are required")
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	c.Limits.complete()
+	m, err := newMetrics(c.Collectors)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{config: c, limits: c.Limits, logger: c.Logger, metrics: m, intake: make(chan struct{}, c.Limits.EventsAtOnce)}
+	s.router = s.routes()
+	return s, nil
+}
+
+func (s *Server) routes() chi.Router {
+	r := chi.NewRouter()
+	r.Use(middleware.GetHead)
+	r.NotFound(s.handle(s.notFound))
+	r.MethodNotAllowed(s.handle(s.methodNotAllowed))
+
+	r.Get("/healthz", s.handle(s.healthz))
+	r.Get("/readyz", s.handle(s.readyz))
+	r.Method(http.MethodGet, "/metrics", s.metrics.handler)
+
+	// A CSV export may take longer than other answers; see usage.
+	r.Get("/api/v1/obs/usage", s.bounded(s.limits.ExportWithin, s.with(keys.ScopeUsageRead, s.usage)))
+	r.Get("/api/v1/obs/dashboard", s.bounded(s.limits.AnswerWithin, s.with(keys.ScopeUsageRead, s.dashboard)))
+	r.Get("/api/v1/billing/invoices", s.bounded(s.limits.AnswerWithin, s.with(keys.ScopeBillingRead, s.listInvoices)))
+	if s.config.Upcoming != nil {
+		r.Get("/api/v1/billing/invoices/upcoming", s.bounded(s.limits.AnswerWithin, s.with(keys.ScopeBillingRead, s.upcomingInvoice)))
+	}
+	r.Get("/api/v1/billing/invoices/{invoice_id}", s.bounded(s.limits.AnswerWithin, s.with(keys.ScopeBillingRead, s.getInvoice)))
+	r.Post("/api/v1/events", s.bounded(s.limits.AnswerWithin, s.with(keys.ScopeIngest, s.postEvents)))
+	return r
+}
+
+// ServeHTTP serves the API and, below /v1 and /v1beta, the gateway.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if root := gatewayRoot(r.URL.Path); root != "" && s.config.Gateway != nil {
+		s.observed(root+"/*", s.config.Gateway).ServeHTTP(w, r)
+		return
+	}
+	s.observed("", secured(s.router)).ServeHTTP(w, r)
+}
+
+func gatewayRoot(path string) string {
+	for _, root := range [...]string{"/v1", "/v1beta"} {
+		if strings.HasPrefix(path, root+"/") {
+			return root
+		}
+	}
+	return ""
+}
+
+// NewHTTPServer is an http.Server for h with every bound that does not depend on
+// the route. Answers have none: chat streams last for minutes, and the routes of
+// this package bound their own.
+func NewHTTPServer(addr string, h http.Handler) *http.Server {
+	return &http.Server{
+		Addr: addr, Handler: h,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       2 * time.Minute, // the body too
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+	}
+}

@@ -1,0 +1,21 @@
+package node
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"aione/httpapi"
+)
+
+// checks are what /readyz asks.
+func (n *Node) checks() []httpapi.Check {
+	return []httpapi.Check{
+		httpapi.LogCheck(n.Log),
+		httpapi.FollowerCheck("ledger", n.Log, n.Book),
+		httpapi.PingCheck("clickhouse", n.Projection.Ping),
+	}
+}
+
+// collector tells /metrics how far metering is.
+func (n *Node) collector() prometheus.Collector {
+	return httpapi.NewMeteringCollector(n.Projection, n.Log)
+}

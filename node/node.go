@@ -1,0 +1,220 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"aione/analytics"
+	"aione/billing"
+	"aione/catalog"
+	"aione/events"
+	"aione/keys"
+)
+
+// Config of a node.
+type Config struct {
+	Engines EngineConfig
+	Pepper  string           // base64, 32 bytes or more; empty: made once and kept in the data directory
+	NoKeys  bool             // the node never sees an API key, so it needs no pepper
+	Clock   func() time.Time // default time.Now; the demo runs on another
+	Logger  *slog.Logger     // default slog.Default()
+}
+
+// Node holds what every role needs.
+type Node struct {
+	Engines    *Engines
+	Log        *events.Log
+	Projection analytics.Projection
+	Keys       *keys.Set
+	Catalog    *catalog.Catalog
+	Book       *billing.Book
+	Clock      func() time.Time
+	Logger     *slog.Logger
+
+	dataDir    string
+	stopFollow context.CancelFunc
+	following  sync.WaitGroup
+	failed     chan error // the follower's, if it cannot go on
+}
+
+// closeTimeout bounds how long Close waits for what was accepted to be settled.
+const closeTimeout = 20 * time.Second
+
+// Open starts a node without roles. When it returns, the read models show
+// everything that was in the ledger.
+func Open(ctx context.Context, c Config) (_ *Node, err error) {
+	if c.Clock == nil {
+		c.Clock = time.Now
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	n := &Node{Clock: c.Clock, Logger: c.Logger, dataDir: c.Engines.DataDir,
+		Catalog: catalog.New(), Book: billing.NewBook(), failed: make(chan error, 1)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.Close())
+		}
+	}()
+	if !c.NoKeys {
+		pepper, err := loadPepper(c.Pepper, c.Engines.DataDir)
+		if err != nil {
+			return n, err
+		}
+		if n.Keys, err = keys.NewSet(keys.Config{Peppers: []keys.Pepper{pepper}, Now: c.Clock}); err != nil {
+			return n, err
+		}
+	}
+	if n.Engines, err = OpenEngines(ctx, c.Engines, c.Logger); err != nil {
+		return n, err
+	}
+	n.Log, err = events.Open(ctx, n.Engines.NATS, events.Options{Shards: c.Engines.Shards, Replicas: c.Engines.Replicas, Logger: c.Logger})
+	if err != nil {
+		return n, err
+	}
+	store, err := analytics.Open(ctx, n.Engines.ClickHouseDSN, c.Logger)
+	if err != nil {
+		return n, err
+	}
+	n.Projection = analytics.Projection{Store: store, Log: n.Log}
+	return n, n.follow(ctx)
+}
+
+// follow feeds the read models and waits until they have caught up.
+func (n *Node) follow(ctx context.Context) error {
+	end, err := n.Log.LedgerEnd(ctx)
+	if err != nil {
+		return err
+	}
+	var following context.Context
+	following, n.stopFollow = context.WithCancel(context.Background())
+	n.following.Go(func() {
+		err := n.Log.Follow(following, 1, n.apply)
+		if following.Err() == nil {
+			n.Logger.Error("the ledger cannot be followed any further", "error", err)
+			n.failed <- err
+		}
+	})
+	caughtUp := make(chan error, 1)
+	go func() { caughtUp <- n.Book.WaitFor(ctx, end) }()
+	select {
+	case err := <-caughtUp:
+		return err
+	case err := <-n.failed:
+		return fmt.Errorf("read the ledger: %w", err)
+	}
+}
+
+// apply feeds one record to the read models, the book last: whoever waits for it
+// finds the others done.
+func (n *Node) apply(r events.Record) error {
+	if n.Keys != nil {
+		if err := n.Keys.Apply(r); err != nil {
+			return err
+		}
+	}
+	return errors.Join(n.Catalog.Apply(r), n.Book.Apply(r))
+}
+
+// Run runs roles side by side until ctx ends or one of them cannot go on; then
+// all are told to end. It returns nil if it was ctx.
+func (n *Node) Run(ctx context.Context, roles ...func(context.Context) error) error {
+	g, running := errgroup.WithContext(ctx)
+	for _, role := range roles {
+		g.Go(func() error { return role(running) })
+	}
+	g.Go(func() error {
+		select {
+		case err := <-n.failed:
+			return fmt.Errorf("read the ledger: %w", err)
+		case <-running.Done():
+			return nil
+		}
+	})
+	if err := g.Wait(); ctx.Err() == nil {
+		return err
+	}
+	return nil
+}
+
+// Close closes everything in the reverse order of Open. It is idempotent.
+func (n *Node) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	var errs []error
+	if n.Log != nil { // first: what was accepted becomes durable
+		errs = append(errs, n.Log.Close(ctx))
+	}
+	if n.stopFollow != nil {
+		n.stopFollow()
+		n.following.Wait()
+	}
+	if n.Projection.Store != nil {
+		errs = append(errs, n.Projection.Store.Close())
+	}
+	if n.Engines != nil {
+		errs = append(errs, n.Engines.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// pepperBytes is the size of a pepper made here.
+const pepperBytes = 32
+
+// loadPepper reads the pepper of the keys' hashes, or makes it at the first
+// start. Losing it makes every key unusable; it is never in the log.
+func loadPepper(text, dataDir string) (keys.Pepper, error) {
+	if text == "" {
+		file := filepath.Join(dataDir, "pepper")
+		body, err := os.ReadFile(file)
+		if errors.Is(err, fs.ErrNotExist) {
+			if body, err = makePepper(file); err != nil {
+				return keys.Pepper{}, err
+			}
+		} else if err != nil {
+			return keys.Pepper{}, fmt.Errorf("read the pepper: %w", err)
+		}
+		text = strings.TrimSpace(string(body))
+	}
+	secret, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		return keys.Pepper{}, errors.New("the pepper is not base64")
+	}
+	return keys.Pepper{Version: 1, Secret: secret}, nil
+}
+
+// makePepper writes a new pepper unless another process has done so meanwhile.
+func makePepper(file string) ([]byte, error) {
+	secret := make([]byte, pepperBytes)
+	if _, err := rand.Read(secret); err != nil {
+		return nil, fmt.Errorf("make a pepper: %w", err)
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		return nil, fmt.Errorf("make the data directory: %w", err)
+	}
+	f, err := os.CreateTemp(filepath.Dir(file), "pepper.*")
+	if err != nil {
+		return nil, fmt.Errorf("make a pepper: %w", err)
+	}
+	defer os.Remove(f.Name())
+	_, err = fmt.Fprintln(f, base64.StdEncoding.EncodeToString(secret))
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return nil, fmt.Errorf("make a pepper: %w", err)
+	}
+	if err := os.Link(f.Name(), file); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("make a pepper: %w", err)
+	}
+	return os.ReadFile(file)
+}

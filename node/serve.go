@@ -1,0 +1,139 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"aione/billing"
+	"aione/gateway"
+	"aione/httpapi"
+	"aione/ledger"
+	"aione/simulator"
+)
+
+// ServeConfig of the API role: gateway, usage, dashboards, invoices.
+type ServeConfig struct {
+	Addr        string `name:"http" env:"AIONE_HTTP" default:"127.0.0.1:8080" help:"Address of the API."`
+	UpstreamURL string `name:"upstream-url" env:"AIONE_UPSTREAM_URL" help:"OpenAI-compatible provider, up to and with /v1. Default: the built-in simulated provider."`
+	UpstreamKey string `name:"upstream-key" env:"AIONE_UPSTREAM_KEY" help:"API key of the provider."`
+	UpstreamAs  string `name:"upstream-name" env:"AIONE_UPSTREAM_NAME" default:"upstream" help:"Name of the provider in usage events."`
+
+	SweepEvery time.Duration `name:"sweep-every" env:"AIONE_SWEEP_EVERY" default:"1m" help:"How often requests of gateways that died are looked for."`
+}
+
+// drainTimeout is how long requests in flight may take once the process stops.
+const drainTimeout = 30 * time.Second
+
+// API is the API role, listening.
+type API struct {
+	URL string // of the API
+
+	node     *Node
+	gateway  *gateway.Gateway
+	sweeper  *gateway.Sweeper
+	servers  []*http.Server
+	serving  errgroup.Group
+	failures chan error
+}
+
+// Listen starts the API role. A taken port is an error here.
+func (n *Node) Listen(c ServeConfig) (_ *API, err error) {
+	a := &API{node: n, failures: make(chan error, 2)}
+	defer func() {
+		if err != nil {
+			a.close()
+		}
+	}()
+	sandboxURL, err := a.serve("127.0.0.1:0", simulator.New(simulator.Config{}))
+	if err != nil {
+		return nil, fmt.Errorf("start the simulated provider: %w", err)
+	}
+	sandbox := gateway.Upstream{Name: "simulator", BaseURL: sandboxURL + "/v1"}
+	upstream := sandbox
+	if c.UpstreamURL != "" {
+		upstream = gateway.Upstream{Name: c.UpstreamAs, BaseURL: c.UpstreamURL, APIKey: c.UpstreamKey}
+	}
+	a.gateway, err = gateway.New(gateway.Config{Log: n.Log, Keys: n.Keys, Catalog: n.Catalog, Rate: ledger.Rate,
+		Default: upstream, Sandbox: sandbox, Now: n.Clock, Logger: n.Logger})
+	if err != nil {
+		return nil, err
+	}
+	a.sweeper = &gateway.Sweeper{Admissions: n.Log, Settled: n.Projection, Publisher: n.Log,
+		Checkpoint: gateway.FileCheckpoint{Path: filepath.Join(n.dataDir, "sweeper")}, Now: n.Clock, Logger: n.Logger, Every: c.SweepEvery}
+	api, err := httpapi.New(httpapi.Config{
+		Keys: n.Keys, Orgs: n.Book, Invoices: n.Book, Upcoming: n.Invoicer(InvoiceConfig{TermsDays: billing.DefaultTermsDays}),
+		Usage: n.Projection, Catalog: n.Catalog, Log: n.Log, Gateway: a.gateway.Routes(),
+		Checks: n.checks(), Collectors: []prometheus.Collector{n.collector()}, Now: n.Clock, Logger: n.Logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if a.URL, err = a.serve(c.Addr, api); err != nil {
+		return nil, fmt.Errorf("start the API: %w", err)
+	}
+	if n.Engines.endpoints != "" {
+		return a, n.Engines.announce(n.dataDir, a.URL)
+	}
+	return a, nil
+}
+
+// serve listens at once and answers in the background.
+func (a *API) serve(addr string, h http.Handler) (url string, err error) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return "", err
+	}
+	s := httpapi.NewHTTPServer(addr, h)
+	a.servers = append(a.servers, s)
+	a.serving.Go(func() error {
+		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			a.failures <- err
+		}
+		return nil
+	})
+	return "http://" + l.Addr().String(), nil
+}
+
+// Run serves until ctx ends, then stops gracefully: no new requests, those in
+// flight settled, the providers' side last.
+func (a *API) Run(ctx context.Context) error {
+	sweep, stopSweeping := context.WithCancel(ctx)
+	var sweeping sync.WaitGroup
+	sweeping.Go(func() {
+		if err := a.sweeper.Run(sweep); sweep.Err() == nil {
+			a.node.Logger.Error("the sweeper ended", "error", err)
+		}
+	})
+	var err error
+	select {
+	case <-ctx.Done():
+		err = ctx.Err()
+	case err = <-a.failures:
+	}
+	stopSweeping()
+	sweeping.Wait()
+	return errors.Join(err, a.close())
+}
+
+func (a *API) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
+	defer cancel()
+	var errs []error
+	for i := len(a.servers) - 1; i >= 0; i-- { // the API before the provider it talks to
+		errs = append(errs, a.servers[i].Shutdown(ctx))
+		if i == len(a.servers)-1 && a.gateway != nil {
+			errs = append(errs, a.gateway.Close(ctx))
+		}
+	}
+	errs = append(errs, a.serving.Wait())
+	return errors.Join(errs...)
+}

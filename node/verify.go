@@ -1,0 +1,118 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"aione/analytics"
+	"aione/billing"
+	"aione/ledger"
+)
+
+// Verification is what the auditor found, from the log to the last invoice line.
+type Verification struct {
+	OK       bool                   `json:"ok"`
+	Shards   []analytics.ShardAudit `json:"shards"`
+	Ledger   LedgerAudit            `json:"ledger"`
+	Problems []string               `json:"problems"` // in words; empty when OK
+}
+
+// LedgerAudit is the part about money.
+type LedgerAudit struct {
+	Seq      uint64 `json:"seq"` // ledger sequence that was audited
+	Orgs     int    `json:"orgs"`
+	Runs     int    `json:"runs"`
+	Invoices int    `json:"invoices"`
+}
+
+// Verify proves the whole chain: every event of the log has its row; rows add up
+// to the rollups that dashboards read; the inputs stored on each invoice are what
+// the rows say up to its cut; each invoice comes out of its inputs as the same
+// bytes; journals sum to zero and numbers have no gaps. wait bounds how long it
+// waits for rows that are still on their way.
+func (n *Node) Verify(ctx context.Context, wait time.Duration, progress func(done, total uint64)) (Verification, error) {
+	var v Verification
+	waiting, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	if err := n.Projection.CaughtUp(waiting); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		return v, err
+	}
+	for shard := range n.Log.Shards() {
+		a, err := n.Projection.AuditShard(ctx, n.Log, shard, progress)
+		if err != nil {
+			return v, err
+		}
+		v.Shards = append(v.Shards, a)
+		for _, d := range a.Differences {
+			v.Problems = append(v.Problems, fmt.Sprintf("shard %d: %s", shard, d))
+		}
+		if a.Through < a.LogEnd {
+			v.Problems = append(v.Problems, fmt.Sprintf("shard %d: metering is behind: rows go to sequence %d, the log to %d", shard, a.Through, a.LogEnd))
+		}
+	}
+	end, err := n.Log.LedgerEnd(ctx)
+	if err != nil {
+		return v, err
+	}
+	if err := n.Book.WaitFor(ctx, end); err != nil {
+		return v, fmt.Errorf("read the ledger: %w", err)
+	}
+	verdict := billing.Verify(n.Book)
+	v.Ledger = LedgerAudit{Seq: verdict.AppliedSeq, Orgs: verdict.Orgs, Runs: verdict.Runs, Invoices: verdict.Invoices}
+	v.Problems = append(v.Problems, verdict.Findings...)
+	if err := n.verifyInputs(ctx, &v); err != nil {
+		return v, err
+	}
+	v.OK = len(v.Problems) == 0
+	return v, nil
+}
+
+// invoicesPage is how many invoices of an org are looked at in one go.
+const invoicesPage = 100
+
+// verifyInputs counts the usage behind each invoice once more, from rows.
+func (n *Node) verifyInputs(ctx context.Context, v *Verification) error {
+	for _, org := range n.Book.Orgs() {
+		for page := 1; ; page++ {
+			invoices, total, err := n.Book.Invoices(org.ID, page, invoicesPage)
+			if err != nil {
+				return err
+			}
+			for _, inv := range invoices {
+				problem, err := n.verifyInvoice(ctx, org, inv)
+				if err != nil {
+					return err
+				}
+				if problem != "" {
+					v.Problems = append(v.Problems, problem)
+				}
+			}
+			if page*invoicesPage >= total {
+				break
+			}
+		}
+	}
+	return nil
+}
+
+func (n *Node) verifyInvoice(ctx context.Context, org billing.Org, inv ledger.Invoice) (problem string, err error) {
+	inputs, err := n.Projection.Inputs(ctx, ledger.InputsQuery{OrgID: org.ID, Start: inv.Period.Start, End: inv.Period.End,
+		Cut: inv.Cut, PreviousCut: inv.PreviousCut, Timezone: org.Timezone})
+	if err != nil {
+		return "", err
+	}
+	again := inv
+	again.Inputs = inputs
+	again, err = ledger.Recompute(again)
+	if err != nil {
+		return fmt.Sprintf("invoice %s cannot be recomputed from the rows: %v", inv.Number, err), nil
+	}
+	if !bytes.Equal(again.CanonicalBytes(), inv.CanonicalBytes()) {
+		return fmt.Sprintf("invoice %s over %s counts %d rows (digest %s); the rows up to its cut %d are now %d for %s (digest %s)",
+			inv.Number, inv.Total, inv.Inputs.Rows, inv.Inputs.RowsDigest, inv.Cut, inputs.Rows, again.Total, inputs.RowsDigest), nil
+	}
+	return "", nil
+}
