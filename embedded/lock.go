@@ -44,7 +44,7 @@ func lockDir(dir, what string) (*dirLock, error) {
 		}
 		return nil, dirError(what, dir, err)
 	}
-	if err := file.Truncate(0); err == nil {
+	if err = file.Truncate(0); err == nil {
 		_, err = file.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	}
 	if err != nil {

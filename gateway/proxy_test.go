@@ -24,13 +24,13 @@ func BenchmarkProxy(bm *testing.B) {
 				if kind == "reverse proxy" {
 					target := must(url.Parse(upstream))
 					target.Path = ""
-					proxy := httputil.NewSingleHostReverseProxy(target)
-					proxy.Transport = &http.Transport{MaxIdleConnsPerHost: 256}
-					proxy.FlushInterval = -1
-					director := proxy.Director
-					proxy.Director = func(r *http.Request) {
-						director(r)
-						r.Header.Set("Authorization", "Bearer "+upstreamKey)
+					proxy := &httputil.ReverseProxy{
+						Transport:     &http.Transport{MaxIdleConnsPerHost: 256},
+						FlushInterval: -1,
+						Rewrite: func(r *httputil.ProxyRequest) {
+							r.SetURL(target)
+							r.Out.Header.Set("Authorization", "Bearer "+upstreamKey)
+						},
 					}
 					s := httptest.NewServer(proxy)
 					bm.Cleanup(s.Close)

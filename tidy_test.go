@@ -1,0 +1,260 @@
+// Package aione_test checks the rules of the house: what may import what, and
+// what may not be written where. Each failure says why the rule is there.
+package aione_test
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// mayImport lists, for each package, the packages of this module that it may
+// import. Arrows point toward events; a package that is not listed is new and
+// needs a place here first.
+var mayImport = map[string][]string{
+	"events":          {},
+	"catalog":         {"events"},
+	"keys":            {"events"},
+	"ledger":          {"events", "catalog"},
+	"billing":         {"events", "catalog", "ledger"},
+	"migrations":      {},
+	"analytics/idset": {},
+	"analytics":       {"events", "ledger", "migrations", "analytics/idset"},
+	"simulator":       {},
+	"gateway":         {"events", "keys", "catalog"},
+	"httpapi":         {"events", "keys", "catalog", "ledger", "billing", "analytics", "gateway"},
+	"embedded":        {},
+	"node":            {"embedded", "events", "keys", "catalog", "ledger", "billing", "analytics", "gateway", "httpapi", "simulator"},
+	"demo":            {"events", "keys", "catalog", "billing", "node"},
+	"bench":           {"embedded", "events", "keys", "catalog", "ledger", "billing", "analytics", "gateway", "httpapi", "simulator", "node"},
+	"crashtest":       {},
+	"cmd/ingest":      {"embedded", "node"},
+	"cmd/api":         {"embedded", "node"},
+	"cmd/invoicer":    {"embedded", "node"},
+	"cmd/aione":       {"embedded", "events", "keys", "catalog", "ledger", "billing", "analytics", "node", "demo", "bench"},
+	".":               {},
+}
+
+// mayNotReach lists packages from outside that a package of ours may not import.
+var mayNotReach = map[string]struct {
+	imports []string
+	why     string
+}{
+	"ledger":    {[]string{"net", "os", "database/sql", "github.com/nats-io", "github.com/ClickHouse"}, "the ledger is pure, so that it can be proven"},
+	"catalog":   {[]string{"net", "os", "github.com/nats-io", "github.com/ClickHouse"}, "the catalog does no I/O"},
+	"analytics": {[]string{"github.com/nats-io"}, "analytics reads the log through package events"},
+	"gateway":   {[]string{"github.com/ClickHouse", "github.com/nats-io"}, "a chat request must not depend on ClickHouse"},
+	"billing":   {[]string{"github.com/ClickHouse", "github.com/nats-io"}, "billing writes through the event log and reads through interfaces"},
+}
+
+type sourceFile struct {
+	path, pkg string
+	test      bool
+	text      string
+	syntax    *ast.File
+}
+
+func sources(t *testing.T) ([]sourceFile, *token.FileSet) {
+	t.Helper()
+	fset := token.NewFileSet()
+	var files []sourceFile
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (strings.HasPrefix(d.Name(), ".") && path != "." || d.Name() == "testdata" || path == "bin" || path == "data") {
+			return filepath.SkipDir
+		}
+		if d.IsDir() || !strings.HasSuffix(path, ".go") {
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		syntax, err := parser.ParseFile(fset, path, text, parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		files = append(files, sourceFile{path: path, pkg: filepath.ToSlash(filepath.Dir(path)), test: strings.HasSuffix(path, "_test.go"), text: string(text), syntax: syntax})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files, fset
+}
+
+func imports(f sourceFile) []string {
+	var out []string
+	for _, i := range f.syntax.Imports {
+		path, err := strconv.Unquote(i.Path.Value)
+		if err == nil {
+			out = append(out, path)
+		}
+	}
+	return out
+}
+
+func TestImportDirections(t *testing.T) {
+	files, _ := sources(t)
+	for _, f := range files {
+		allowed, known := mayImport[f.pkg]
+		if !known {
+			t.Errorf("%s: package %s has no place in the layout yet; add it to mayImport and docs/design.md", f.path, f.pkg)
+			continue
+		}
+		if f.test {
+			continue // tests may use what they need to have real parts
+		}
+		for _, path := range imports(f) {
+			if ours, ok := strings.CutPrefix(path, "aione/"); ok && !slices.Contains(allowed, ours) {
+				t.Errorf("%s imports %s: %s may import %v only, so that the way of the data has one direction", f.path, ours, f.pkg, allowed)
+			}
+			ban := mayNotReach[f.pkg]
+			for _, b := range ban.imports {
+				if path == b || strings.HasPrefix(path, b+"/") {
+					t.Errorf("%s imports %s: %s", f.path, path, ban.why)
+				}
+			}
+		}
+	}
+}
+
+func TestOnePackageComment(t *testing.T) {
+	files, _ := sources(t)
+	comments, packages := map[string][]string{}, map[string]bool{}
+	for _, f := range files {
+		if f.test && f.pkg != "." {
+			continue
+		}
+		packages[f.pkg] = true
+		if f.syntax.Doc != nil && !strings.HasPrefix(f.syntax.Doc.Text(), "go:build") {
+			comments[f.pkg] = append(comments[f.pkg], f.path)
+		}
+	}
+	for pkg := range packages {
+		if len(comments[pkg]) != 1 {
+			t.Errorf("package %s has %d package comments (%v): there is one place that says what it holds", pkg, len(comments[pkg]), comments[pkg])
+		}
+	}
+}
+
+// moneyPackages never touch a binary fraction.
+var moneyPackages = []string{"events", "ledger", "catalog", "billing"}
+
+var bannedNearMoney = regexp.MustCompile(`\b(float32|float64|NewFromFloat\w*|InexactFloat64|ParseFloat)\b|\.(Div|DivRound|StringFixed|RoundBank|RoundCash)\(`)
+
+func TestNoFloatsNearMoney(t *testing.T) {
+	files, _ := sources(t)
+	for _, f := range files {
+		if f.test || !slices.Contains(moneyPackages, f.pkg) {
+			continue
+		}
+		for i, line := range strings.Split(f.text, "\n") {
+			code, _, _ := strings.Cut(line, "//")
+			if m := bannedNearMoney.FindString(code); m != "" && f.path != "ledger/amount.go" {
+				t.Errorf("%s:%d uses %s: money is exact decimals, divided nowhere and rounded in one place (ledger/amount.go)", f.path, i+1, m)
+			}
+		}
+	}
+}
+
+// clockPackages may read the machine's clock: they are wiring, or measure real
+// durations. Everything else is told the time.
+var clockPackages = []string{"node", "embedded", "gateway", "demo", "bench", "crashtest", "cmd/aione", "cmd/api", "cmd/ingest", "cmd/invoicer"}
+
+func TestClocksAreInjected(t *testing.T) {
+	files, fset := sources(t)
+	for _, f := range files {
+		if f.test || slices.Contains(clockPackages, f.pkg) {
+			continue
+		}
+		ast.Inspect(f.syntax, func(n ast.Node) bool {
+			s, ok := n.(*ast.SelectorExpr)
+			if !ok {
+				return true
+			}
+			if x, ok := s.X.(*ast.Ident); ok && x.Name == "time" && (s.Sel.Name == "Now" || s.Sel.Name == "Since" || s.Sel.Name == "Until") {
+				if f.pkg == "httpapi" && s.Sel.Name == "Since" {
+					return true // how long a request took, for /metrics
+				}
+				t.Errorf("%s reads the clock with time.%s: %s is told the time, so that it can be replayed and tested", fset.Position(s.Pos()), s.Sel.Name, f.pkg)
+			}
+			return true
+		})
+	}
+}
+
+const (
+	fileLinesMax     = 500
+	functionLinesMax = 70
+)
+
+func TestFilesAndFunctionsStayReadable(t *testing.T) {
+	files, fset := sources(t)
+	for _, f := range files {
+		if n := strings.Count(f.text, "\n"); n > fileLinesMax && !f.test {
+			t.Errorf("%s has %d lines: past %d there is a simpler shape", f.path, n, fileLinesMax)
+		}
+		for _, d := range f.syntax.Decls {
+			fn, ok := d.(*ast.FuncDecl)
+			if !ok || f.test {
+				continue
+			}
+			if n := fset.Position(fn.End()).Line - fset.Position(fn.Pos()).Line + 1; n > functionLinesMax {
+				t.Errorf("%s: %s has %d lines: past %d it does more than one thing", f.path, fn.Name.Name, n, functionLinesMax)
+			}
+		}
+	}
+}
+
+func TestNoTestIsSkipped(t *testing.T) {
+	files, _ := sources(t)
+	for _, f := range files {
+		if f.test && f.path != "tidy_test.go" && regexp.MustCompile(`\b(t|b|tb)\.Skip`).MatchString(f.text) {
+			t.Errorf("%s skips a test: green by skipping proves nothing", f.path)
+		}
+	}
+}
+
+func TestMigrationsAreNamedInOrder(t *testing.T) {
+	names, err := filepath.Glob("migrations/*.sql")
+	if err != nil || len(names) == 0 {
+		t.Fatalf("migrations: %v, %v", names, err)
+	}
+	for i, name := range names {
+		if want := fmt.Sprintf("%04d_", i+1); !strings.HasPrefix(filepath.Base(name), want) {
+			t.Errorf("%s should begin with %s: they apply in the order of their names, without gaps", name, want)
+		}
+	}
+}
+
+// A lock file pins by integrity hash and names no place on the network.
+func TestLockFilesNameNoHost(t *testing.T) {
+	locks, err := filepath.Glob("*/*/package-lock.json")
+	if err != nil || len(locks) == 0 {
+		t.Fatalf("lock files: %v, %v", locks, err)
+	}
+	for _, path := range locks {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(text), `"resolved"`) || strings.Contains(string(text), "://") {
+			t.Errorf("%s says where a package comes from: packages are named, and pinned by their hash", path)
+		}
+		if !strings.Contains(string(text), `"integrity"`) {
+			t.Errorf("%s pins nothing by its hash", path)
+		}
+	}
+}
