@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/shopspring/decimal"
 
 	"aione/billing"
@@ -128,8 +127,6 @@ func mint(ctx context.Context, n *node.Node, in keys.CreateInput) (string, error
 	}
 	return secret, nil
 }
-
-func (a *actor) teamID(i int) uuid.UUID { return a.teams[i].ID }
 
 // Clock is the platform's time in the demo: it stands still until it is moved,
 // and never moves back.

@@ -14,6 +14,7 @@ import (
 // Options of Run.
 type Options struct {
 	Engines  node.EngineConfig // a fresh data directory
+	Rows     int               // of the trace to play, from its start; 0: all
 	Logger   *slog.Logger
 	Step     func(what string)        // told what begins
 	Progress func(done, total uint64) // of the requests
@@ -65,6 +66,9 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	trace, err := Trace()
 	if err != nil {
 		return report, err
+	}
+	if o.Rows > 0 {
+		trace = trace[:min(o.Rows, len(trace))]
 	}
 	clock := NewClock(start)
 	o.Step("start NATS, ClickHouse, gateway, ingest and API")
