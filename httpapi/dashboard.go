@@ -97,34 +97,44 @@ func (s *Server) dashboard(w http.ResponseWriter, r *http.Request, caller keys.K
 	if _, err := s.vouch(r.Context(), w, caller.OrgID); err != nil {
 		return err
 	}
-	now, baseline, err := s.lookBack(r.Context(), caller.OrgID, zone, rangeDays)
+	d, baseline, err := s.lookBack(r.Context(), look{org: caller.OrgID, zone: zone, days: rangeDays, baseline: view == viewBusiness})
 	if err != nil {
 		return err
 	}
 	answer := dashboardAnswer{ViewMode: view}
 	if view == viewTech {
-		answer.Tech = newTechDashboard(&now)
+		answer.Tech = newTechDashboard(&d)
 	} else {
-		answer.Business = newBusinessDashboard(&now, &baseline, teams)
+		answer.Business = newBusinessDashboard(&d, &baseline, teams)
 	}
 	writeJSON(w, http.StatusOK, answer)
 	return nil
 }
 
+// look is what lookBack reads.
+type look struct {
+	org      uuid.UUID
+	zone     *time.Location
+	days     int
+	baseline bool
+}
+
 // lookBack reads the last days and, as the baseline, as many before them.
-func (s *Server) lookBack(ctx context.Context, org uuid.UUID, zone *time.Location, days int) (now, baseline analytics.Dashboard, err error) {
-	today := ledger.DateOf(s.config.Now(), zone)
+func (s *Server) lookBack(ctx context.Context, l look) (d, baseline analytics.Dashboard, err error) {
+	today := ledger.DateOf(s.config.Now(), l.zone)
 	g, ctx := errgroup.WithContext(ctx)
 	read := func(d *analytics.Dashboard, last ledger.Date) {
-		in := daysOf(last.AddDays(1-days), last, zone)
+		in := daysOf(last.AddDays(1-l.days), last, l.zone)
 		g.Go(func() (err error) {
-			*d, err = s.config.Usage.Dashboard(ctx, analytics.DashboardQuery{OrgID: org, From: in.from, To: in.to, Zone: zone.String()})
+			*d, err = s.config.Usage.Dashboard(ctx, analytics.DashboardQuery{OrgID: l.org, From: in.from, To: in.to, Zone: l.zone.String()})
 			return err
 		})
 	}
-	read(&now, today)
-	read(&baseline, today.AddDays(-days))
-	return now, baseline, unavailable(g.Wait())
+	read(&d, today)
+	if l.baseline {
+		read(&baseline, today.AddDays(-l.days))
+	}
+	return d, baseline, unavailable(g.Wait())
 }
 
 func (s *Server) teamNames(org uuid.UUID) (map[uuid.UUID]string, error) {

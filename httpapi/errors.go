@@ -48,7 +48,7 @@ var sentinels = []struct {
 	{keys.ErrUnknownKey, apiError{status: http.StatusNotFound, detail: "not found"}}, // by id; as a token it is a 401
 	{errUsageUnavailable, apiError{status: http.StatusServiceUnavailable, detail: "usage data cannot be read now", retryAfter: 5}},
 	{errIntakeBusy, apiError{status: http.StatusServiceUnavailable, detail: "too many events are in work; send the request again", retryAfter: 1}},
-	{events.ErrFull, apiError{status: http.StatusServiceUnavailable, detail: "the event log is full; nothing was accepted", retryAfter: 60}},
+	{events.ErrFull, apiError{status: http.StatusServiceUnavailable, detail: "the event log is full; send the same events again later, they are counted once", retryAfter: 60}},
 	{events.ErrUnknown, apiError{status: http.StatusServiceUnavailable, detail: unconfirmed, retryAfter: 1}},
 	{events.ErrClosed, apiError{status: http.StatusServiceUnavailable, detail: unconfirmed, retryAfter: 5}},
 	{context.DeadlineExceeded, apiError{status: http.StatusServiceUnavailable, detail: "the answer took too long", retryAfter: 5}},

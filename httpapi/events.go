@@ -45,12 +45,10 @@ func (s *Server) postEvents(w http.ResponseWriter, r *http.Request, caller keys.
 	if err != nil {
 		return err
 	}
-	select {
-	case s.intake <- struct{}{}:
-		defer func() { <-s.intake }()
-	default:
-		return errIntakeBusy
+	if err := s.enter(r.Context()); err != nil {
+		return err
 	}
+	defer func() { <-s.intake }()
 	in := intakes.Get().(*intake)
 	defer in.release()
 	if err := in.read(w, r, s.limits.EventBytes); err != nil {
@@ -78,6 +76,19 @@ func (s *Server) postEvents(w http.ResponseWriter, r *http.Request, caller keys.
 	}
 	writeJSON(w, status, answer)
 	return nil
+}
+
+// enter waits until a request's events may be worked on. Its body is still with
+// the client, so waiting costs little.
+func (s *Server) enter(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, s.limits.EventsWait)
+	defer cancel()
+	select {
+	case s.intake <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return errIntakeBusy
+	}
 }
 
 // publishError tells a log that is slow, and so in doubt, from one that failed.

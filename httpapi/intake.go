@@ -108,6 +108,7 @@ const (
 	hasType
 	hasSource
 	hasID
+	hasTime
 	hasData
 	hasBucket
 )
@@ -156,7 +157,7 @@ func (in *intake) attributes(e *reading) error {
 			e.reject("data_base64: the data must be JSON, in data")
 			err = in.decoder.SkipValue()
 		case "specversion", "type", "source", "id", "time", "datacontenttype":
-			err = in.attribute(e, attributeNamed[string(name)])
+			err = in.attribute(e, string(name))
 		default:
 			err = in.decoder.SkipValue()
 		}
@@ -198,26 +199,11 @@ func (in *intake) text(v jsontext.Value) []byte {
 	return in.scratch
 }
 
-type attribute uint8
-
-const (
-	attributeSpecVersion attribute = iota
-	attributeType
-	attributeSource
-	attributeID
-	attributeTime
-	attributeContentType
-)
-
-var attributeNamed = map[string]attribute{
-	"specversion": attributeSpecVersion, "type": attributeType, "source": attributeSource,
-	"id": attributeID, "time": attributeTime, "datacontenttype": attributeContentType,
-}
-
 // eventType is the only type of event taken.
 const eventType = "ai.usage"
 
-func (in *intake) attribute(e *reading, a attribute) error {
+// attribute reads one of the attributes that are text.
+func (in *intake) attribute(e *reading, name string) error {
 	v, err := in.decoder.ReadValue()
 	if err != nil {
 		return err
@@ -227,36 +213,37 @@ func (in *intake) attribute(e *reading, a attribute) error {
 		return nil
 	case '"':
 	default:
-		e.reject("specversion, type, source, id, time and datacontenttype must be strings")
+		e.reject(name + ": must be a string")
 		return nil
 	}
 	text := in.text(v)
-	switch a {
-	case attributeSpecVersion:
+	switch name {
+	case "specversion":
 		if e.has |= hasSpecVersion; string(text) != "1.0" {
 			e.reject("specversion: must be 1.0")
 		}
-	case attributeType:
+	case "type":
 		if e.has |= hasType; string(text) != eventType {
 			e.reject("type: must be " + eventType)
 		}
-	case attributeSource:
+	case "source":
 		if e.has |= hasSource; short(text) {
 			e.u.Producer = e.terms.intern(text)
 		} else {
 			e.reject("source: must have 1 to 512 bytes")
 		}
-	case attributeID:
+	case "id":
 		if e.has |= hasID; short(text) {
 			e.u.ExternalID = string(text)
 		} else {
 			e.reject("id: must have 1 to 512 bytes")
 		}
-	case attributeTime:
+	case "time":
+		e.has |= hasTime
 		if err := e.u.OccurredAt.UnmarshalText(text); err != nil {
 			e.reject("time: must be an RFC 3339 time like 2026-11-30T23:59:59.999Z")
 		}
-	case attributeContentType:
+	case "datacontenttype":
 		if string(text) != "application/json" && string(text) != "application/json; charset=utf-8" {
 			e.reject("datacontenttype: must be application/json")
 		}
@@ -277,7 +264,7 @@ func (e *reading) complete() {
 		e.reject("data.model: is required")
 	case e.has&hasBucket == 0:
 		e.reject("data: names none of the token buckets, nor images")
-	case u.OccurredAt.IsZero():
+	case e.has&hasTime == 0:
 		u.OccurredAt, u.TimeAssigned = e.terms.now, true
 	default:
 		u.OccurredAt = u.OccurredAt.UTC().Truncate(time.Millisecond)
@@ -312,7 +299,9 @@ func (e *reading) complete() {
 //	output_tokens          completion tokens without reasoning
 //	reasoning_tokens       completion tokens spent on reasoning
 //	images                 images made
-//	team_id, key_id        of this org; default the token's team, and no key
+//	team_id, key_id        of this org; default the token's team, and no key. Tokens of several
+//	                       teams that report one source must name it: an event that comes again
+//	                       under another team is another body, set aside as a conflict
 //	provider               default the model's
 //	outcome                completed (default), cancelled, upstream_error, timeout, abandoned
 //	latency_ms             request received to last byte
@@ -351,7 +340,7 @@ func (in *intake) data(e *reading) error {
 			_, err = in.number(e, &ms, math.MaxUint32)
 			e.u.LatencyMS = uint32(ms)
 		case "model", "provider", "outcome", "team_id", "key_id":
-			err = in.label(e, labelNamed[string(name)])
+			err = in.label(e, string(name))
 		default:
 			e.reject(fmt.Sprintf("data: has no member %.100q", name))
 			err = in.decoder.SkipValue()
@@ -390,21 +379,8 @@ func (in *intake) number(e *reading, n *uint64, most uint64) (given bool, err er
 	return true, nil
 }
 
-type label uint8
-
-const (
-	labelModel label = iota
-	labelProvider
-	labelOutcome
-	labelTeam
-	labelKey
-)
-
-var labelNamed = map[string]label{
-	"model": labelModel, "provider": labelProvider, "outcome": labelOutcome, "team_id": labelTeam, "key_id": labelKey,
-}
-
-func (in *intake) label(e *reading, l label) error {
+// label reads one of the members of data that are text.
+func (in *intake) label(e *reading, name string) error {
 	v, err := in.decoder.ReadValue()
 	if err != nil {
 		return err
@@ -414,26 +390,26 @@ func (in *intake) label(e *reading, l label) error {
 		return nil
 	case '"':
 	default:
-		e.reject("data: model, provider, outcome, team_id and key_id must be strings")
+		e.reject("data." + name + ": must be a string")
 		return nil
 	}
 	text := in.text(v)
-	switch l {
-	case labelModel:
+	switch name {
+	case "model":
 		e.offer = e.terms.offer(text)
-	case labelProvider:
+	case "provider":
 		if len(text) > events.MaxTextBytes {
 			e.reject("data.provider: must have 512 bytes or less")
 			return nil
 		}
 		e.u.Provider = e.terms.intern(text)
-	case labelOutcome:
+	case "outcome":
 		if e.u.Outcome, err = events.ParseOutcome(e.terms.intern(text)); err != nil {
 			e.reject("data.outcome: must be completed, cancelled, upstream_error, timeout or abandoned")
 		}
-	case labelTeam:
+	case "team_id":
 		return e.owner(&e.u.TeamID, text, "data.team_id: is not a team of this organisation", e.terms.ownTeam)
-	case labelKey:
+	case "key_id":
 		return e.owner(&e.u.KeyID, text, "data.key_id: is not a key of this organisation", e.terms.ownKey)
 	}
 	return nil

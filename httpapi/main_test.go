@@ -286,3 +286,9 @@ func (r *rig) get(path, token string, headers ...string) answer {
 	r.t.Helper()
 	return r.do(http.MethodGet, path, token, "", headers...)
 }
+
+func byTest(r *rig) billing.By { return billing.By{Actor: "test", At: r.clock.Now()} }
+
+func teamOf(x tenant, name string) billing.Team {
+	return billing.Team{ID: events.NewID(), OrgID: x.org.ID, Name: name}
+}

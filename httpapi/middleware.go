@@ -53,8 +53,9 @@ const requestIDHeader = "X-Request-Id"
 func (s *Server) observed(route string, h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := s.config.Now()
-		routed := chi.NewRouteContext()
+		routed := chi.NewRouteContext() // ours, since chi takes its own back when it is done
 		if route == "" {
+			routed.Routes = s.router
 			r = r.WithContext(context.WithValue(r.Context(), chi.RouteCtxKey, routed))
 		}
 		rec := &recorder{ResponseWriter: w}

@@ -101,6 +101,7 @@ type Limits struct {
 	EventBytes    int64         // of a body of events; default 16 MiB
 	EventsBatch   int           // events in one; default 10,000
 	EventsAtOnce  int           // requests with events that are worked on at once, each holding its body; default 64
+	EventsWait    time.Duration // how long a further one waits for its turn; default 5 s
 	EventAge      time.Duration // how long ago an event may have occurred; default 400 days
 	EventAhead    time.Duration // how far in the future, for clocks that differ; default 5 min
 	PublishWithin time.Duration // making events durable, retries included; default 40 s, longer than the log retries
@@ -116,6 +117,7 @@ func (l *Limits) complete() {
 	l.EventBytes = orDefault(l.EventBytes, 16<<20)
 	l.EventsBatch = orDefault(l.EventsBatch, 10_000)
 	l.EventsAtOnce = orDefault(l.EventsAtOnce, 64)
+	l.EventsWait = orDefault(l.EventsWait, 5*time.Second)
 	l.EventAge = orDefault(l.EventAge, 400*day)
 	l.EventAhead = orDefault(l.EventAhead, 5*time.Minute)
 	l.PublishWithin = orDefault(l.PublishWithin, 40*time.Second)
