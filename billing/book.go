@@ -33,7 +33,8 @@ type account struct {
 	org      Org
 	zone     *time.Location
 	teams    []Team
-	runs     []Run // oldest period first
+	runs     []Run  // oldest period first
+	plans    []Plan // assigned ones, oldest first
 	invoices []ledger.Invoice
 	journals map[uuid.UUID]ledger.Journal // by invoice
 }
@@ -99,7 +100,7 @@ func hasAnyPrefix(s string, prefixes ...string) bool {
 func (b *Book) apply(r events.Record) error {
 	// Every type counts here, also ones this build does not know: the log compares
 	// with the last message on the subject, whatever it says.
-	if hasAnyPrefix(r.Subject, "LEDGER.org.", "LEDGER.journal.", "LEDGER.series.") {
+	if hasAnyPrefix(r.Subject, "LEDGER.org.", planPrefix, "LEDGER.journal.", "LEDGER.series.") {
 		b.lastOn[r.Subject] = r.Seq
 	}
 	switch r.Type {
@@ -107,6 +108,8 @@ func (b *Book) apply(r events.Record) error {
 		return b.applyOrg(r)
 	case TypeTeamCreated:
 		return b.applyTeam(r)
+	case TypePlanAssigned:
+		return b.applyPlan(r)
 	case TypeInvoiced, TypeClosedEmpty:
 		return b.applyRun(r)
 	case TypeNumbered:

@@ -1,5 +1,6 @@
 // Package billing is the event-sourced write side of money: the commands that
-// create orgs and teams, and the invoicer that closes periods.
+// create orgs and teams and give orgs their plans, and the invoicer that closes
+// periods.
 //
 // Commands decide on a Book, the read model of the ledger's records, and append
 // to the event log with optimistic concurrency: the log refuses what was decided

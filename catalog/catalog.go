@@ -192,10 +192,11 @@ func (c *Catalog) Price(version string) (Price, bool) {
 	return p, ok
 }
 
-// Prices are all versions of a model, oldest first.
+// Prices are all versions of a model, oldest first. The slice is shared and
+// never changes, a later version comes in another one: do not modify it.
 func (c *Catalog) Prices(modelID string) []Price {
 	if e, ok := c.current.Load().byModel[modelID]; ok {
-		return slices.Clone(e.prices)
+		return slices.Clip(e.prices) // an append by mistake goes elsewhere
 	}
 	return nil
 }

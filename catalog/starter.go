@@ -7,8 +7,11 @@ import (
 	"fmt"
 )
 
-// starterJSON is a catalog to begin with. Its prices are examples in CNY that an
-// operator supersedes; they start in 2020, so that imported usage finds a price.
+// starterJSON is a catalog to begin with: current public models under the names
+// their providers give them. Its prices are examples and no offer: public list
+// prices of the lowest tier, where they are in dollars at 7.2 CNY. The operator
+// supersedes them by PublishPrice before the first customer. They start in 2020,
+// so that imported usage finds a price.
 //
 //go:embed starter.json
 var starterJSON []byte
@@ -19,7 +22,8 @@ type StarterEntry struct {
 	Price Price `json:"price"`
 }
 
-// Starter is the catalog that ships with the program.
+// Starter is the catalog that ships with the program. Its prices are examples,
+// for the operator to replace.
 func Starter() []StarterEntry {
 	var entries []StarterEntry
 	if err := json.Unmarshal(starterJSON, &entries); err != nil {

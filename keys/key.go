@@ -1,20 +1,23 @@
-// Package keys holds API keys: how they are minted, kept, checked and switched
-// off.
+// Package keys holds API keys: how they are minted, kept, checked, changed,
+// rotated and taken away.
 //
-// Invariants: a secret exists in this process only while it is minted or
-// verified. What is stored is its HMAC under a pepper that is not in the log, so
-// neither the log nor a copy of it lets anyone in; no record, error or log line
-// carries a secret. A secret with a wrong checksum is refused before any lookup.
-// Every state of a key is a fold over its records, on one subject, under
-// optimistic concurrency.
+// Invariants: a secret exists in this process only while it is minted, derived
+// or verified. What is stored is its HMAC under a pepper that is not in the log,
+// so neither the log nor a copy of it lets anyone in; no record, error or log
+// line carries a secret. A secret with a wrong checksum is refused before any
+// lookup. Every state of a key is a fold over its records, on one subject, under
+// optimistic concurrency, and a command rests on the newest record even when it
+// decides to write none. A key has one secret, and for the grace of a rotation
+// the one before it too; never more.
 //
 // The package never reads a clock, never talks to NATS itself (records go out
-// through Appender and come in by Apply), and never decides what a key may do:
-// it only says whose key it is and what it was given.
+// through Appender and come in by Apply), and never decides what a request may
+// do: it only says whose key it is and what it was given.
 package keys
 
 import (
 	"errors"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -37,14 +40,18 @@ const (
 
 var scopes = []Scope{ScopeChat, ScopeIngest, ScopeUsageRead, ScopeBillingRead, ScopeKeysWrite, ScopeAdmin}
 
+var chatOnly = []Scope{ScopeChat}
+
 // Status of a key, as listed.
 type Status string
 
 // The statuses of a key. Expired is never stored: it follows from ExpiresAt.
+// Deleted keys are seen by Lookup only.
 const (
 	StatusActive   Status = "active"
 	StatusDisabled Status = "disabled"
 	StatusExpired  Status = "expired"
+	StatusDeleted  Status = "deleted"
 )
 
 // Key is an API key without its secret. Its slices are shared: do not modify them.
@@ -53,20 +60,30 @@ type Key struct {
 	OrgID  uuid.UUID
 	TeamID uuid.UUID
 	Name   string
-	Prefix string // the first characters of the secret, to recognise it by
+	Prefix string // the first characters of the newest secret, to recognise it by
 
 	ModelsAllowed []string // standard model ids; empty means every model
 	Scopes        []Scope
-	Sandbox       bool // talks to the simulated provider and is never billed
+	Sandbox       bool           // talks to the simulated provider and is never billed
+	AllowedIPs    []netip.Prefix // masked, never IPv4-mapped; empty means from anywhere
+	RPMLimit      uint64         // requests a minute; 0 means no limit of its own
+	TPMLimit      uint64         // tokens a minute; 0 means no limit of its own
 
 	ExpiresAt time.Time // zero means never
-	Disabled  bool
-	CreatedAt time.Time
+	// RotateGraceUntil is when the secret before the newest stops, also once that is
+	// past; zero if the key was never rotated, or last without grace.
+	RotateGraceUntil time.Time
+	Disabled         bool
+	Deleted          bool
+	CreatedAt        time.Time
 }
 
-// StatusAt is the key's status at an instant. Disabled wins over expired.
+// StatusAt is the key's status at an instant. Deleted wins over disabled, which
+// wins over expired.
 func (k Key) StatusAt(now time.Time) Status {
 	switch {
+	case k.Deleted:
+		return StatusDeleted
 	case k.Disabled:
 		return StatusDisabled
 	case !k.ExpiresAt.IsZero() && !now.Before(k.ExpiresAt):
@@ -94,7 +111,25 @@ var (
 	ErrDisabledKey = errors.New("API key is disabled")
 	// ErrExpiredKey is returned by Verify when the key's time is over.
 	ErrExpiredKey = errors.New("API key has expired")
-	// ErrInvalidKey is returned by Create when what is asked for breaks a rule;
-	// nothing was written.
+	// ErrInvalidKey is returned by commands when what is asked for breaks a rule;
+	// nothing was written. The error is a *FieldError that says which field.
 	ErrInvalidKey = errors.New("invalid API key request")
+	// ErrIdempotencyKeyUsed is returned by Rotate when its idempotency key belongs to
+	// an earlier rotation whose answer cannot be given again: it asked for another
+	// grace, was followed by another rotation, or is longer ago than RecoverWithin.
+	// Nothing was written.
+	ErrIdempotencyKeyUsed = errors.New("the idempotency key was used for another rotation")
 )
+
+// FieldError says which field of a command breaks a rule. It is an
+// ErrInvalidKey. Neither part repeats what was sent, which may be a secret in the
+// wrong place.
+type FieldError struct {
+	Field string // as the HTTP API names it, e.g. "allowed_ips"
+	Msg   string // why, for people, e.g. "item 2 is not an address or CIDR"
+}
+
+func (e *FieldError) Error() string { return "invalid API key request: " + e.Field + ": " + e.Msg }
+
+// Unwrap makes it an ErrInvalidKey.
+func (e *FieldError) Unwrap() error { return ErrInvalidKey }

@@ -1,19 +1,13 @@
 package keys
 
 import (
-	"crypto/hmac"
 	"crypto/rand"
-	"crypto/sha256"
-	"errors"
-	"fmt"
 	"hash/crc32"
-	"log/slog"
 	"math/big"
 	"strings"
 )
 
-// A secret is a prefix, 256 random bits in base 62, and the CRC-32 of both in
-// base 62:
+// A secret is a prefix, 256 bits in base 62, and the CRC-32 of both in base 62:
 //
 //	sk-nex-<43 characters><6 characters>   an API key, for chat
 //	tk-nex-<43 characters><6 characters>   a management token
@@ -24,7 +18,7 @@ const (
 	chatPrefix       = "sk-nex-"
 	managementPrefix = "tk-nex-"
 
-	randomBytes   = 32
+	secretBytes   = 32
 	randomChars   = 43 // 62^43 > 2^256
 	checksumChars = 6  // 62^6 > 2^32
 	prefixLen     = len(chatPrefix)
@@ -34,23 +28,47 @@ const (
 	maskChars    = 3 // at either end of a masked secret
 )
 
+// prefixFor is how the secrets of a token with these scopes begin.
+func prefixFor(scopes []Scope) string {
+	if len(scopes) == 1 && scopes[0] == ScopeChat {
+		return chatPrefix
+	}
+	return managementPrefix
+}
+
 // mint makes a new secret from the system's random source.
 func mint(prefix string) string {
-	var b [randomBytes]byte
+	var b [secretBytes]byte
 	rand.Read(b[:]) // never fails: it crashes the program instead
-	body := prefix + base62(new(big.Int).SetBytes(b[:]), randomChars)
-	return body + checksum(body)
+	return secretOf(prefix, b[:])
 }
 
-func checksum(body string) string {
-	sum := crc32.ChecksumIEEE([]byte(body))
-	return base62(new(big.Int).SetUint64(uint64(sum)), checksumChars)
+// secretOf writes 256 bits as a secret.
+func secretOf(prefix string, bits []byte) string {
+	random := new(big.Int).SetBytes(bits).Text(62)
+	body := prefix + strings.Repeat("0", randomChars-len(random)) + random
+	sum := checksum(body)
+	return body + string(sum[:])
 }
 
-// base62 writes n with a fixed width, so that every secret has the same length.
-func base62(n *big.Int, width int) string {
-	s := n.Text(62)
-	return strings.Repeat("0", width-len(s)) + s
+// display is the part of a secret that may be shown to tell keys apart.
+func display(secret string) string { return secret[:prefixLen+displayChars] }
+
+const base62 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ" // as big.Int.Text
+
+// checksum is on the way of each request: it allocates nothing, so the sum is
+// computed here on the string instead of by crc32 on a copy.
+func checksum(body string) (sum [checksumChars]byte) {
+	crc := ^uint32(0)
+	for i := range len(body) {
+		crc = crc32.IEEETable[byte(crc)^body[i]] ^ crc>>8
+	}
+	crc = ^crc
+	for i := checksumChars - 1; i >= 0; i-- {
+		sum[i] = base62[crc%62]
+		crc /= 62
+	}
+	return sum
 }
 
 // checkForm returns ErrMalformedKey unless secret is one that mint could have made.
@@ -58,8 +76,8 @@ func checkForm(secret string) error {
 	if len(secret) != secretLen || !ours(secret) {
 		return ErrMalformedKey
 	}
-	body := secret[:secretLen-checksumChars]
-	if secret[secretLen-checksumChars:] != checksum(body) {
+	sum := checksum(secret[:secretLen-checksumChars])
+	if secret[secretLen-checksumChars:] != string(sum[:]) {
 		return ErrMalformedKey
 	}
 	return nil
@@ -86,34 +104,4 @@ func Mask(secret string) string {
 		return chatPrefix + "xxx...xxx"
 	}
 	return secret[:prefixLen+maskChars] + "..." + secret[len(secret)-maskChars:]
-}
-
-// Pepper is a secret of the operator, mixed into every stored hash. Whoever has
-// the log but not the pepper can verify nothing. To replace one, put a new one
-// with a higher version beside it: new keys use the highest, all listed verify.
-type Pepper struct {
-	Version int    // 1 or more; stored beside each hash
-	Secret  []byte // at least pepperBytesMin
-}
-
-const pepperBytesMin = 32
-
-// Format never prints the secret, whatever the verb.
-func (p Pepper) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "pepper %d", p.Version) }
-
-// LogValue never logs the secret.
-func (p Pepper) LogValue() slog.Value { return slog.IntValue(p.Version) }
-
-// MarshalJSON refuses: a pepper is never written anywhere by us.
-func (p Pepper) MarshalJSON() ([]byte, error) {
-	return nil, errors.New("a pepper is not for writing down")
-}
-
-type digest [sha256.Size]byte
-
-func (p Pepper) digest(secret string) (d digest) {
-	h := hmac.New(sha256.New, p.Secret)
-	h.Write([]byte(secret))
-	h.Sum(d[:0])
-	return d
 }

@@ -1,0 +1,306 @@
+package keys
+
+import (
+	"encoding/hex"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"aione/events"
+
+	"github.com/google/uuid"
+)
+
+// Types of the records of this package, all on events.KeySubject.
+const (
+	recordCreated  = "key.created"
+	recordUpdated  = "key.updated"
+	recordRotated  = "key.rotated"
+	recordDisabled = "key.disabled"
+	recordEnabled  = "key.enabled"
+	recordDeleted  = "key.deleted"
+
+	recordPrefix  = "key."
+	subjectPrefix = "LEDGER.key." // of events.KeySubject
+)
+
+// identity is part of the data of every record. It is all of the data of
+// key.disabled, key.enabled and key.deleted.
+type identity struct {
+	ID    uuid.UUID `json:"id"`
+	OrgID uuid.UUID `json:"org_id"`
+}
+
+// secretData is what a record says of a secret: nothing that lets anyone in.
+type secretData struct {
+	Prefix        string `json:"prefix"`
+	Hash          string `json:"hash"` // hex HMAC-SHA256 of the secret
+	PepperVersion int32  `json:"pepper_version"`
+}
+
+// createdData is the data of key.created.
+type createdData struct {
+	identity
+	TeamID uuid.UUID `json:"team_id"`
+	Name   string    `json:"name"`
+	secretData
+	ModelsAllowed []string       `json:"models_allowed,omitempty"`
+	Scopes        []Scope        `json:"scopes"`
+	Sandbox       bool           `json:"sandbox,omitempty"`
+	AllowedIPs    []netip.Prefix `json:"allowed_ips,omitempty"`
+	RPMLimit      uint64         `json:"rpm_limit,omitempty"`
+	TPMLimit      uint64         `json:"tpm_limit,omitempty"`
+	ExpiresAt     time.Time      `json:"expires_at,omitzero"`
+}
+
+// updatedData is the data of key.updated: what is absent stays.
+type updatedData struct {
+	identity
+	Name          *string         `json:"name,omitempty"`
+	ModelsAllowed *[]string       `json:"models_allowed,omitempty"`
+	AllowedIPs    *[]netip.Prefix `json:"allowed_ips,omitempty"`
+	RPMLimit      *uint64         `json:"rpm_limit,omitempty"`
+	TPMLimit      *uint64         `json:"tpm_limit,omitempty"`
+}
+
+// rotatedData is the data of key.rotated. The record's At is when it was.
+type rotatedData struct {
+	identity
+	secretData
+	GraceUntil time.Time `json:"grace_until"`      // the secret before works before this
+	Salt       string    `json:"salt,omitempty"`   // hex, of the derivation; absent if the secret was minted
+	Request    uuid.UUID `json:"request,omitzero"` // stands for the idempotency key
+}
+
+// Apply folds one record of the ledger into the set. Records of other packages
+// are ignored, and so is a record that was applied before: a set may be fed by
+// its own commands and by the ledger's reader at once. A record of a key that
+// this build does not know is events.ErrNewerRecord and not ignored, since it may
+// take the key away.
+func (s *Set) Apply(r events.Record) error {
+	var err error
+	switch r.Type {
+	case recordCreated:
+		err = s.applyCreated(r)
+	case recordUpdated:
+		var d updatedData
+		if err = r.Into(&d); err == nil {
+			err = s.change(r, d.identity, d.apply)
+		}
+	case recordRotated:
+		var d rotatedData
+		if err = r.Into(&d); err == nil {
+			err = s.change(r, d.identity, func(next *state) error { return d.apply(r.At, next) })
+		}
+	case recordDisabled, recordEnabled, recordDeleted:
+		var d identity
+		if err = r.Into(&d); err == nil {
+			err = s.change(r, d, applyStatus(r.Type))
+		}
+	default:
+		if strings.HasPrefix(r.Type, recordPrefix) {
+			err = fmt.Errorf("unknown record of a key: %w", events.ErrNewerRecord)
+		}
+		s.pass(r)
+	}
+	if err != nil {
+		return fmt.Errorf("apply %s at ledger sequence %d: %w", r.Type, r.Seq, err)
+	}
+	return nil
+}
+
+// pass notes that another package wrote on a key's subject: the log compares with
+// the last record there, whatever it says.
+func (s *Set) pass(r events.Record) {
+	var id identity
+	ids, ok := strings.CutPrefix(r.Subject, subjectPrefix)
+	org, key, _ := strings.Cut(ids, ".")
+	if !ok || id.OrgID.UnmarshalText([]byte(org)) != nil || id.ID.UnmarshalText([]byte(key)) != nil || s.stateOf(id.OrgID, id.ID) == nil {
+		return
+	}
+	_ = s.change(r, id, func(*state) error { return nil }) // it is on its subject, and the key exists
+}
+
+func (s *Set) applyCreated(r events.Record) error {
+	var d createdData
+	if err := r.Into(&d); err != nil {
+		return err
+	}
+	if err := onItsSubject(r, d.identity); err != nil {
+		return err
+	}
+	current, err := d.secretData.hashed()
+	if err != nil {
+		return err
+	}
+	st := state{seq: r.Seq, current: current, key: Key{
+		ID: d.ID, OrgID: d.OrgID, TeamID: d.TeamID, Name: d.Name, Prefix: d.Prefix,
+		ModelsAllowed: d.ModelsAllowed, Scopes: d.Scopes, Sandbox: d.Sandbox,
+		AllowedIPs: d.AllowedIPs, RPMLimit: d.RPMLimit, TPMLimit: d.TPMLimit,
+		ExpiresAt: d.ExpiresAt, CreatedAt: r.At.Round(0),
+	}}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.orgs[d.OrgID] == nil {
+		s.orgs[d.OrgID] = map[uuid.UUID]*packed{}
+	}
+	if s.orgs[d.OrgID][d.ID] != nil {
+		return nil
+	}
+	return s.put(&st)
+}
+
+// change applies a record to a key that exists: f edits a copy of its state.
+func (s *Set) change(r events.Record, id identity, f func(next *state) error) error {
+	if err := onItsSubject(r, id); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.orgs[id.OrgID][id.ID]
+	if p == nil {
+		return unknown(id.ID)
+	}
+	if r.Seq <= p.seq {
+		return nil
+	}
+	old := p.unpack()
+	next := old
+	next.seq = r.Seq
+	if !old.key.Deleted {
+		if err := f(&next); err != nil {
+			return err
+		}
+	}
+	// What replaces comes before what ends: at no moment is a secret refused that is
+	// good before and after.
+	if err := s.put(&next); err != nil {
+		return err
+	}
+	for _, h := range old.secrets() {
+		if h != next.current && h != next.previous() {
+			s.index.remove(&h, p)
+		}
+	}
+	return nil
+}
+
+// wake tells those who wait for a change. The caller holds the lock.
+func (s *Set) wake() {
+	if s.changed != nil {
+		close(s.changed)
+		s.changed = nil
+	}
+}
+
+func (st *state) previous() hashed {
+	if st.rotated == nil {
+		return hashed{}
+	}
+	return st.rotated.previous
+}
+
+// secrets are those listed in the index.
+func (st *state) secrets() []hashed {
+	var list []hashed
+	for _, h := range []hashed{st.current, st.previous()} {
+		if h != (hashed{}) {
+			list = append(list, h)
+		}
+	}
+	return list
+}
+
+// put puts a state in place and makes the key findable by its live secrets. The
+// caller holds the lock.
+func (s *Set) put(st *state) error {
+	p := st.pack()
+	for _, h := range st.secrets() {
+		if err := s.index.put(&h, p); err != nil {
+			return err
+		}
+	}
+	s.orgs[p.org][p.id] = p
+	s.wake()
+	return nil
+}
+
+func (d updatedData) apply(next *state) error {
+	k := &next.key
+	if d.Name != nil {
+		k.Name = *d.Name
+	}
+	if d.ModelsAllowed != nil {
+		k.ModelsAllowed = *d.ModelsAllowed
+	}
+	if d.AllowedIPs != nil {
+		k.AllowedIPs = *d.AllowedIPs
+	}
+	if d.RPMLimit != nil {
+		k.RPMLimit = *d.RPMLimit
+	}
+	if d.TPMLimit != nil {
+		k.TPMLimit = *d.TPMLimit
+	}
+	return nil
+}
+
+// apply makes the secret so far the previous one, and ends the one before that.
+func (d rotatedData) apply(at time.Time, next *state) error {
+	current, err := d.secretData.hashed()
+	if err != nil {
+		return err
+	}
+	salt, err := hex.DecodeString(d.Salt)
+	if err != nil {
+		return fmt.Errorf("its salt is not hexadecimal")
+	}
+	r := &rotated{at: at, grace: d.GraceUntil.Sub(at), salt: salt, request: d.Request}
+	if old := next.rotated; old != nil {
+		r.earlier = old.earlier
+		if old.request != uuid.Nil {
+			r.earlier = append(r.earlier[:len(r.earlier):len(r.earlier)], old.request)
+		}
+	}
+	if r.grace > 0 {
+		r.previous, r.graceUntil = next.current, d.GraceUntil
+	}
+	next.key.Prefix, next.current, next.rotated = d.Prefix, current, r
+	return nil
+}
+
+func applyStatus(typ string) func(next *state) error {
+	return func(next *state) error {
+		if typ != recordDeleted {
+			next.key.Disabled = typ == recordDisabled
+			return nil
+		}
+		k := next.key
+		next.current, next.rotated = hashed{}, nil
+		next.key = Key{
+			ID: k.ID, OrgID: k.OrgID, TeamID: k.TeamID, Name: k.Name, Prefix: k.Prefix, Sandbox: k.Sandbox,
+			ExpiresAt: k.ExpiresAt, CreatedAt: k.CreatedAt, Deleted: true,
+		}
+		return nil
+	}
+}
+
+func (d secretData) hashed() (hashed, error) {
+	h := hashed{pepperVersion: d.PepperVersion}
+	raw, err := hex.DecodeString(d.Hash)
+	if err != nil || len(raw) != len(h.digest) {
+		return h, fmt.Errorf("its hash is not %d hexadecimal bytes", len(h.digest))
+	}
+	copy(h.digest[:], raw)
+	return h, nil
+}
+
+// onItsSubject refuses a record that names another key than its subject: two
+// writers on two subjects would not conflict, and concurrency control is gone.
+func onItsSubject(r events.Record, id identity) error {
+	if want := events.KeySubject(id.OrgID, id.ID); r.Subject != want {
+		return fmt.Errorf("it is on subject %s, not %s", r.Subject, want)
+	}
+	return nil
+}
