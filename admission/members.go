@@ -1,0 +1,177 @@
+package admission
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"time"
+
+	"aione/events"
+)
+
+// replicaData is the data of replica.joined and replica.left.
+type replicaData struct {
+	Replica string `json:"replica"`
+}
+
+var replicaForm = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
+func (r *replica) subject(id string) string { return subjectReplica + id }
+
+// join takes this replica's place and waits until the ledger's reader shows it.
+func (r *replica) join(ctx context.Context) error {
+	lease, err := r.config.Log.TryLease(ctx, r.place(r.config.ID))
+	if err != nil {
+		return fmt.Errorf("join the replicas: %w", err)
+	}
+	if err := r.announce(ctx, typeReplicaJoined, r.config.ID, 0); err != nil {
+		return errors.Join(fmt.Errorf("join the replicas: %w", err), lease.Release(context.WithoutCancel(ctx)))
+	}
+	select {
+	case <-r.joined:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	r.presence.Store(lease)
+	return nil
+}
+
+func (r *replica) place(id string) events.LeaseOptions {
+	return events.LeaseOptions{Name: "admission-" + id, Holder: r.config.ID, TTL: r.config.TTL, Now: r.config.Now}
+}
+
+func (r *replica) announce(ctx context.Context, typ, id string, last uint64) error {
+	rec, err := events.NewRecord(typ, r.limiter.config.Now(), "admission:"+r.config.ID, "", replicaData{Replica: id})
+	if err != nil {
+		return err
+	}
+	_, err = r.config.Log.Append(ctx, events.Append{Subject: r.subject(id), Record: rec, ExpectLast: last})
+	return err
+}
+
+// applyReplica folds a replica's coming or going.
+func (r *replica) applyReplica(rec events.Record) error {
+	var d replicaData
+	if err := rec.Into(&d); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	me := d.Replica == r.config.ID
+	fromUS := r.limiter.split.Load().fromUS
+	switch rec.Type {
+	case typeReplicaJoined:
+		if r.live[d.Replica] != 0 {
+			return nil
+		}
+		if me && len(r.live) > 0 {
+			// The others give as before until they have read this record: begin with
+			// empty buckets, a little later.
+			fromUS = r.limiter.nowUS() + time.Second.Microseconds()
+		}
+		r.live[d.Replica] = rec.Seq
+		if me {
+			defer close(r.joined)
+		}
+	case typeReplicaLeft:
+		delete(r.live, d.Replica)
+		r.left[d.Replica] = rec.At
+		if me {
+			r.gone.Store(true)
+		}
+	}
+	ids := make([]string, 0, len(r.live))
+	for id := range r.live {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	rank := slices.Index(ids, r.config.ID)
+	if rank >= 0 {
+		r.limiter.split.Store(&split{replicas: int64(len(ids)), rank: int64(rank), fromUS: fromUS})
+	}
+	return nil
+}
+
+// probe declares replicas dead whose place is free: holding it, they cannot renew
+// it any more.
+func (r *replica) probe(ctx context.Context) {
+	r.mu.Lock()
+	others := map[string]uint64{}
+	for id, seq := range r.live {
+		if id != r.config.ID {
+			others[id] = seq
+		}
+	}
+	r.mu.Unlock()
+	for id, joined := range others {
+		lease, err := r.config.Log.TryLease(ctx, r.place(id))
+		if err != nil {
+			continue // alive, or nobody knows
+		}
+		err = r.announce(ctx, typeReplicaLeft, id, joined)
+		if err != nil && !errors.Is(err, events.ErrConflict) {
+			r.limiter.logger.Warn("a dead replica cannot be counted out", "replica", id, "error", err)
+		}
+		if err := lease.Release(ctx); err != nil {
+			r.limiter.logger.Warn("the place of a dead replica stays taken", "replica", id, "error", err)
+		}
+	}
+}
+
+// Leave gives back what this replica holds and its place. Call it when no request
+// is on its way any more and before Run is stopped; without it the others wait
+// until the replica counts as dead and its requests as swept. It is idempotent.
+func (l *Limiter) Leave(ctx context.Context) error {
+	r := l.replica
+	if r == nil || r.presence.Load() == nil || r.gone.Swap(true) {
+		return nil
+	}
+	r.leaving.Store(true)
+	var errs []error
+	l.eachOrg(func(o *org) { errs = append(errs, r.giveAll(ctx, o)) })
+	r.mu.Lock()
+	joined := r.live[r.config.ID]
+	r.mu.Unlock()
+	errs = append(errs, r.announce(ctx, typeReplicaLeft, r.config.ID, joined), r.presence.Load().Release(ctx))
+	return errors.Join(errs...)
+}
+
+// giveAll lowers every allowance on an org's accounts to what is used.
+func (r *replica) giveAll(ctx context.Context, o *org) error {
+	for {
+		o.mu.Lock()
+		seq, plan := o.leases.lastSeq, &leasePlan{org: o, limiter: r.limiter, me: r.config.ID}
+		for k, by := range o.leases.stated {
+			old, ok := by[r.config.ID]
+			a, err := o.find(k.scope, k.id)
+			if !ok || err != nil {
+				continue
+			}
+			if m := a.month(k.period); m != nil && m.lease != nil {
+				now := statement{allowance: m.lease.spent.plus(m.lease.held), spent: m.lease.spent}
+				if old.allowance != now.allowance || old.spent != now.spent || !old.want.isZero() {
+					plan.changes = append(plan.changes, change{key: k, lease: m.lease, before: m.lease.allowance, after: now})
+					m.lease.allowance = now.allowance
+				}
+			}
+		}
+		o.mu.Unlock()
+		if len(plan.changes) == 0 {
+			return nil
+		}
+		typ, data := plan.record()
+		rec, err := events.NewRecord(typ, r.limiter.config.Now(), "admission:"+r.config.ID, "leaves", data)
+		if err != nil {
+			return err
+		}
+		_, err = r.config.Log.Append(ctx, events.Append{Subject: LeaseSubject(o.id), Record: rec, ExpectLast: seq})
+		if !errors.Is(err, events.ErrConflict) {
+			return err
+		}
+		if err := r.applied(ctx, o, seq); err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,259 @@
+package admission
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// org is everything admission knows of one org, behind one lock: claims of one org
+// compete for the same money, claims of different orgs never meet.
+type org struct {
+	mu    sync.Mutex
+	id    uuid.UUID
+	zones Zones
+	zone  *time.Location // nil until it is needed
+
+	shared bool // with other replicas: months have leases
+
+	periods [periodsCached]period // those met last
+	balance account
+	budget  account
+	plan    rates
+	rates   Rates // the plan's
+	teams   map[uuid.UUID]*account
+	keys    map[uuid.UUID]*member
+	holds   map[uuid.UUID]*hold
+	unread  map[uuid.UUID]int64 // settled here, not met in the log yet: when, in µs
+
+	waiting []*waiter // in the order of their arrival
+	turn    uint64    // raised by each look at waiting; marks accounts as blocked
+
+	opened  bool // has a balance
+	sinceMS int64
+	credits map[uuid.UUID]amount // each credit once
+	credit  amount               // their sum
+	line    amount               // credit limit
+	lastSeq uint64               // on the org's budget subject
+
+	leases leaseBook
+}
+
+// member is a key: its budget and its rates.
+type member struct {
+	account
+	rates
+	team *account // nil until it was looked up; a key has one team all its life
+}
+
+func newOrg(id uuid.UUID, zones Zones) *org {
+	o := &org{id: id, zones: zones, turn: 1, teams: map[uuid.UUID]*account{}, keys: map[uuid.UUID]*member{},
+		holds: map[uuid.UUID]*hold{}, unread: map[uuid.UUID]int64{}}
+	o.balance.scope, o.balance.id = ScopeBalance, id
+	o.budget.scope, o.budget.id = ScopeOrg, id
+	return o
+}
+
+func (o *org) team(id uuid.UUID) *account {
+	a := o.teams[id]
+	if a == nil {
+		a = &account{scope: ScopeTeam, id: id}
+		o.teams[id] = a
+	}
+	return a
+}
+
+func (o *org) key(id uuid.UUID) *member {
+	m := o.keys[id]
+	if m == nil {
+		m = &member{account: account{scope: ScopeKey, id: id}}
+		o.keys[id] = m
+	}
+	return m
+}
+
+// open is account.open, with this replica's part if there are others.
+func (o *org) open(a *account, p, oldest periodIndex) *month {
+	m := a.open(p, oldest)
+	if o.shared && m.lease == nil {
+		m.lease = &lease{}
+	}
+	return m
+}
+
+// find is the account of a scope, made if it is not there.
+func (o *org) find(scope Scope, id uuid.UUID) (*account, error) {
+	switch {
+	case scope == ScopeBalance && id == o.id:
+		return &o.balance, nil
+	case scope == ScopeOrg && id == o.id:
+		return &o.budget, nil
+	case scope == ScopeTeam && id != uuid.Nil:
+		return o.team(id), nil
+	case scope == ScopeKey && id != uuid.Nil:
+		return &o.key(id).account, nil
+	}
+	return nil, fmt.Errorf("org %s has no account %q %s", o.id, scope, id)
+}
+
+// accounts are those that a request at an instant takes from.
+func (o *org) accounts(team, key uuid.UUID, atMS int64) (c claimed) {
+	if o.counts(atMS) {
+		c[atBalance] = &o.balance
+	}
+	c[atOrg] = &o.budget
+	if key != uuid.Nil {
+		m := o.key(key)
+		c[atKey], c[atTeam] = &m.account, o.teamOf(m, team)
+	} else if team != uuid.Nil {
+		c[atTeam] = o.team(team)
+	}
+	return c
+}
+
+// teamOf is the account of a key's team, nil without one, mostly without a lookup.
+func (o *org) teamOf(m *member, team uuid.UUID) *account {
+	if team == uuid.Nil {
+		return nil
+	}
+	if m.team == nil || m.team.id != team {
+		m.team = o.team(team)
+	}
+	return m.team
+}
+
+// counts reports whether usage at an instant is paid from the balance.
+func (o *org) counts(atMS int64) bool { return o.opened && atMS >= o.sinceMS }
+
+// hold is an admitted request.
+type hold struct {
+	limiter  *Limiter
+	org      *org
+	key      *member // nil for one restored from the log
+	id       uuid.UUID
+	accounts claimed
+	period   periodIndex
+	cost     amount
+	tokens   uint64
+	atMS     int64
+	sinceUS  int64
+	done     bool
+}
+
+// in is the period that counts for the i-th account.
+func (h *hold) in(i int) periodIndex {
+	if i == atBalance {
+		return forever
+	}
+	return h.period
+}
+
+// judge is the worst that any account says, and which one said it.
+func (h *hold) judge() (verdict, int) {
+	worst, at := fits, 0
+	for i, a := range h.accounts {
+		if a == nil {
+			continue
+		}
+		if v := a.judge(h.in(i), h.cost); v > worst {
+			worst, at = v, i
+		}
+	}
+	return worst, at
+}
+
+// behind reports whether an earlier claim waits for an account of this one.
+func (h *hold) behind() bool {
+	for _, a := range h.accounts {
+		if a != nil && a.blocked == h.org.turn {
+			return true
+		}
+	}
+	return false
+}
+
+// block keeps later claims off the accounts this one is short of. It reports
+// whether one of them is every claim's.
+func (h *hold) block() (everyones bool) {
+	for i, a := range h.accounts {
+		if a == nil || a.judge(h.in(i), h.cost) == fits {
+			continue
+		}
+		a.blocked = h.org.turn
+		everyones = everyones || i == atOrg || i == atBalance
+	}
+	return everyones
+}
+
+// take moves the bound into held. oldest is the first month that is kept.
+func (h *hold) take(oldest periodIndex) {
+	for i, a := range h.accounts {
+		if a == nil {
+			continue
+		}
+		m := h.org.open(a, h.in(i), oldest)
+		m.held = m.held.plus(h.cost)
+		if m.lease != nil && h.key != nil {
+			m.lease.held = m.lease.held.plus(h.cost)
+		}
+	}
+	h.org.holds[h.id] = h
+}
+
+// settle replaces the bound by the cost and lets in who can go now.
+func (h *hold) settle(cost amount) {
+	o := h.org
+	h.done = true
+	delete(o.holds, h.id)
+	look := false
+	for i, a := range h.accounts {
+		if a == nil {
+			continue
+		}
+		look = look || a.blocked == o.turn
+		m := a.month(h.in(i))
+		if m == nil {
+			continue // its month is over for good
+		}
+		m.held = m.held.minus(h.cost)
+		m.spent = m.spent.plus(cost)
+		if m.lease != nil && h.key != nil {
+			m.lease.held = m.lease.held.minus(h.cost)
+			m.lease.spent = m.lease.spent.plus(cost)
+		}
+	}
+	if look {
+		h.limiter.letIn(o)
+	}
+	if o.leases.asked {
+		h.limiter.poke(o)
+	}
+}
+
+// spend counts usage that no hold of ours stands for.
+func (o *org) spend(l *Limiter, team, key uuid.UUID, at time.Time, cost amount) error {
+	p, err := o.period(at)
+	if err != nil {
+		return err
+	}
+	oldest := l.oldest(o)
+	look := false
+	for i, a := range o.accounts(team, key, at.UnixMilli()) {
+		in := p.index
+		if i == atBalance {
+			in = forever
+		}
+		if a == nil || in != forever && in < oldest {
+			continue
+		}
+		m := o.open(a, in, oldest)
+		m.spent = m.spent.plus(cost)
+		look = look || a.blocked == o.turn
+	}
+	if look {
+		l.letIn(o)
+	}
+	return nil
+}

@@ -1,0 +1,97 @@
+package admission
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/shopspring/decimal"
+
+	"aione/keys"
+)
+
+// Standing is how one account stands.
+type Standing struct {
+	Limited bool            // without a limit it only counts
+	Limit   decimal.Decimal // the budget; of a balance: credits and credit limit
+	Spent   decimal.Decimal // settled
+	Held    decimal.Decimal // bounds of requests on their way
+	Credit  decimal.Decimal // of a balance: what was paid in; it stands at Credit - Spent
+}
+
+// Standing is how an account stands in the month of an instant; a balance has one
+// for ever. Usage is counted up to where the usage log has been read.
+func (l *Limiter) Standing(org uuid.UUID, scope Scope, id uuid.UUID, at time.Time) (Standing, error) {
+	o := l.org(org)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	a := o.look(scope, id)
+	if a == nil {
+		return Standing{}, nil // nothing was used and nothing limits it
+	}
+	in := forever
+	if scope != ScopeBalance {
+		p, err := o.period(at)
+		if err != nil {
+			return Standing{}, err
+		}
+		in = p.index
+	}
+	s := Standing{Limited: a.limited, Limit: a.limit.decimal()}
+	if scope == ScopeBalance {
+		s.Credit = o.credit.decimal()
+	}
+	if m := a.month(in); m != nil {
+		s.Spent, s.Held = m.spent.decimal(), m.held.decimal()
+	}
+	return s, nil
+}
+
+// look is find without making anything.
+func (o *org) look(scope Scope, id uuid.UUID) *account {
+	switch scope {
+	case ScopeTeam:
+		return o.teams[id]
+	case ScopeKey:
+		if m := o.keys[id]; m != nil {
+			return &m.account
+		}
+		return nil
+	}
+	a, err := o.find(scope, id)
+	if err != nil {
+		return nil
+	}
+	return a
+}
+
+// Room is the most that a request of a key may still cost if all requests on their
+// way cost nothing; false when nothing limits it. A gateway may lower a request's
+// max_tokens to it rather than have it refused.
+func (l *Limiter) Room(k keys.Key, at time.Time) (decimal.Decimal, bool, error) {
+	o := l.org(k.OrgID)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	p, err := o.period(at)
+	if err != nil || k.Sandbox {
+		return decimal.Decimal{}, false, err
+	}
+	room, limited := amountMost, false
+	for i, a := range o.accounts(k.TeamID, k.ID, at.UnixMilli()) {
+		if a == nil || !a.limited {
+			continue
+		}
+		in := p.index
+		if i == atBalance {
+			in = forever
+		}
+		left := a.limit
+		if m := a.month(in); m != nil {
+			left = left.minus(m.spent)
+		}
+		room, limited = lesser(room, greater(left, amount{})), true
+	}
+	if !limited {
+		return decimal.Decimal{}, false, nil
+	}
+	return room.decimal(), true, nil
+}
