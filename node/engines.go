@@ -106,7 +106,9 @@ func natsOptions(logger *slog.Logger) []nats.Option {
 			}
 		}),
 		// Without it the client prints to standard error by itself.
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { logger.Info("the NATS client reports", "error", err) }),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			logger.Info("the NATS client reports", "error", err)
+		}),
 	}
 }
 
