@@ -50,7 +50,7 @@ func BenchmarkBareInsert(b *testing.B) {
 		r.exec("TRUNCATE TABLE usage_events")
 		start := time.Now()
 		for _, batch := range batches {
-			if err := r.store.insert(r.ctx, "", batch); err != nil {
+			if err := r.store.insert(r.ctx, "", batch, forEver); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// crashRig is a rig with a log of readable and other events, and their oracle.
+// crashLog is a log of readable and other events, and their oracle.
 func crashLog(t testing.TB, r *rig, seed uint64) *chaos {
 	c := newChaos(seed, 30)
-	c.publish(r, 40)
+	c.publish(r, rounds(15, 40))
 	return c
 }
 

@@ -147,6 +147,8 @@ type deluded struct{}
 func (deluded) Valid() bool   { return true }
 func (deluded) Fence() uint64 { return 1 }
 
+func (deluded) Until() time.Time { return forEver }
+
 // A zombie whose clock stood still too is turned back by the rows themselves.
 func TestZombieIsTurnedBackByTheRows(t *testing.T) {
 	t.Parallel()
@@ -288,4 +290,27 @@ func TestTwoWritersWithoutLeasesAreReportedAndMended(t *testing.T) {
 		t.Fatalf("rebuild = %+v, want a difference and an exchange", report)
 	}
 	r.wantExactly(c)
+}
+
+// An INSERT that reaches ClickHouse after its writer's lease is refused whole,
+// whoever sent it and whatever has become of them; one in time is taken.
+func TestLateInsertIsRefused(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	var batch rows
+	for i, u := range newUsageGen(11, 1, simStart).take(100) {
+		batch.add(place{seq: 1, idx: i, recordedAt: simStart}, &u)
+	}
+	if err := r.store.insert(r.ctx, "", &batch, time.Now().Add(-time.Millisecond)); err == nil {
+		t.Fatal("a late insert was taken")
+	}
+	if c, err := r.store.Checkpoint(r.ctx, 0); err != nil || c.Rows != 0 {
+		t.Fatalf("after a late insert: %+v, %v", c, err)
+	}
+	if err := r.store.insert(r.ctx, "", &batch, time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := r.store.Checkpoint(r.ctx, 0); err != nil || c.Rows != 100 {
+		t.Fatalf("after an insert in time: %+v, %v", c, err)
+	}
 }

@@ -26,6 +26,9 @@ type Lease interface {
 	// Valid is false when another process may hold the lease already, or may
 	// before an insert that starts now has ended.
 	Valid() bool
+	// Until is when an insert must have reached ClickHouse: the lease may be another
+	// process's soon after. ClickHouse refuses what comes later.
+	Until() time.Time
 	// Fence is larger for each holder than for all before it.
 	Fence() uint64
 }
@@ -323,15 +326,15 @@ func (in *Ingester) commit(ctx context.Context, b *batch) error {
 	if err := in.failpoint("before_insert"); err != nil {
 		return err
 	}
-	fence := uint64(0)
+	fence, by := uint64(0), forEver
 	if in.Lease != nil {
 		if !in.Lease.Valid() { // last of all, with nothing but the insert after it
 			return ErrLeaseLost
 		}
-		fence = in.Lease.Fence()
+		fence, by = in.Lease.Fence(), in.Lease.Until()
 	}
 	queryID := fmt.Sprintf("%s%d-%d-%d", in.queryPrefix(), fence, b.first, b.last)
-	err = in.Store.insert(ctx, queryID, &b.rows)
+	err = in.Store.insert(ctx, queryID, &b.rows, by)
 	if err == nil {
 		err = in.failpoint("after_insert")
 	}

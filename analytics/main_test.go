@@ -100,6 +100,13 @@ func rigOn(t testing.TB, engines *embedded.Engines) *rig {
 	return &rig{t: t, ctx: ctx, engines: engines, js: js, log: log, store: store}
 }
 
+// in is the rig in a sub-test.
+func (r *rig) in(t testing.TB) *rig {
+	sub := *r
+	sub.t = t
+	return &sub
+}
+
 // publishRaw writes one message behind the log's back.
 func (r *rig) publishRaw(body []byte) {
 	r.t.Helper()

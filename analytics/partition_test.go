@@ -135,7 +135,7 @@ func TestBatchIsBounded(t *testing.T) {
 func TestInsertColumnsAreThoseOfTheTable(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	found, err := r.store.conn.Query(r.ctx, "SELECT name, type FROM system.columns WHERE database = currentDatabase() AND table = 'usage_events' ORDER BY position")
+	found, err := r.store.conn.Query(r.ctx, "SELECT name, type FROM system.columns WHERE database = currentDatabase() AND table = 'usage_events' AND default_kind != 'MATERIALIZED' ORDER BY position")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package analytics
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -62,6 +63,7 @@ var insertColumns = []clickhouse.ColumnNameAndType{
 	{Name: "stream", Type: "Bool"},
 	{Name: "producer", Type: "LowCardinality(String)"},
 	{Name: "external_id", Type: "String"},
+	{Name: "insert_by", Type: "DateTime64(3, 'UTC')"}, // not a column of the row: see appendTo
 }
 
 // insertRows names the columns in their order.
@@ -174,8 +176,9 @@ func (r *rows) addUndecodable(p place, why error) {
 }
 
 // appendTo hands the columns to the driver.
-func (r *rows) appendTo(b driver.Batch) error {
-	for i, c := range r.columns() {
+func (r *rows) appendTo(b driver.Batch, by time.Time) error {
+	deadlines := slices.Repeat([]int64{by.UnixMilli()}, r.len())
+	for i, c := range append(r.columns(), deadlines) {
 		if err := b.Column(i).Append(c); err != nil {
 			return fmt.Errorf("column %s: %w", insertColumns[i].Name, err)
 		}

@@ -157,9 +157,13 @@ func (s *Store) Checkpoint(ctx context.Context, shard int) (Checkpoint, error) {
 	return c, nil
 }
 
-// insert lands the batch, whole or not at all. After an error the caller does
-// not know which, and must read the checkpoint.
-func (s *Store) insert(ctx context.Context, queryID string, r *rows) error {
+// forEver is the deadline of an insert that nobody else can come in between.
+var forEver = time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// insert lands the batch, whole or not at all; the server refuses it if it comes
+// later than by. After an error the caller does not know which, and must read the
+// checkpoint.
+func (s *Store) insert(ctx context.Context, queryID string, r *rows, by time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, insertWaitMax)
 	defer cancel()
 	// With the types at hand the driver need not ask for them before every insert.
@@ -170,7 +174,7 @@ func (s *Store) insert(ctx context.Context, queryID string, r *rows) error {
 		return fmt.Errorf("prepare insert: %w", err)
 	}
 	defer batch.Close()
-	if err := r.appendTo(batch); err != nil {
+	if err := r.appendTo(batch, by); err != nil {
 		return fmt.Errorf("build insert: %w", err)
 	}
 	if err := batch.Send(); err != nil {

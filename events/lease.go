@@ -212,6 +212,11 @@ func (l *Lease) Valid() bool {
 	return l.lost.Err() == nil && latest.Before(until) && latest.Round(0).Before(until.Round(0))
 }
 
+// Until is the instant by which what the lease guards must have begun, a quarter
+// of the TTL before another process can hold it. It is for servers that refuse what
+// comes late, whose clocks must agree with this one's to well within that quarter.
+func (l *Lease) Until() time.Time { return l.deadline().Add(-l.ttl / 4) }
+
 // Fence is larger for each holder than for all before it.
 func (l *Lease) Fence() uint64 { return l.fence }
 

@@ -54,6 +54,11 @@ CREATE TABLE IF NOT EXISTS usage_events
     producer LowCardinality(String),
     external_id String,
 
+    -- the fence: an INSERT says until when its writer holds the shard, and the server
+    -- refuses one that reaches it later, when the next writer may be at work
+    insert_by DateTime64(3, 'UTC') EPHEMERAL toDateTime64('2200-01-01 00:00:00', 3, 'UTC'),
+    in_time UInt8 MATERIALIZED throwIf(insert_by <= now64(3, 'UTC'), 'the INSERT came after the lease of its writer'),
+
     -- start and audit of the ingester in a few rows
     PROJECTION checkpoint
     (
