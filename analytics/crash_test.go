@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"aione/embedded"
 )
 
 // crashLog is a log of readable and other events, and their oracle.
@@ -116,12 +119,26 @@ func TestCrashDuringInsertOnItsWay(t *testing.T) {
 	}
 }
 
-// TestCrashOfClickHouseDuringInsert kills the engine with signal 9 while inserts
-// run, at random moments.
-func TestCrashOfClickHouseDuringInsert(t *testing.T) {
+// TestCrashOfClickHouse kills an engine of its own, which is started once: that
+// is the dear part.
+func TestCrashOfClickHouse(t *testing.T) {
 	t.Parallel()
 	seed := seedOf(t)
-	r := newPrivateRig(t)
+	engine := embedded.OpenPrivateClickHouse(t)
+	for name, test := range map[string]func(*testing.T, *rig, uint64){
+		"during insert":             killDuringInsert,
+		"during a projection merge": killDuringProjectionMerge,
+		"between merges":            killBetweenMerges,
+	} {
+		t.Run(name, func(t *testing.T) {
+			database := "killed_" + strings.ReplaceAll(name, " ", "_")
+			test(t, rigOn(t, &embedded.Engines{NATS: embedded.OpenNATS(t), ClickHouse: engine, Database: database, DSN: engine.DSNFor(database)}), seed)
+		})
+	}
+}
+
+// Signal 9 to the engine while inserts run, at random moments.
+func killDuringInsert(t *testing.T, r *rig, seed uint64) {
 	random := rand.New(rand.NewPCG(seed, 7))
 	c := newChaos(seed, 20)
 	c.publish(r, rounds(100, 400))
@@ -153,26 +170,8 @@ func TestCrashOfClickHouseDuringInsert(t *testing.T) {
 	r.wantExactly(c)
 }
 
-// eventually waits for a state of the world, not for a time.
-func (r *rig) eventually(what string, ok func() error) {
-	r.t.Helper()
-	for {
-		err := ok()
-		if err == nil {
-			return
-		}
-		select {
-		case <-r.ctx.Done():
-			r.t.Fatalf("never: %s: %v", what, err)
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
-}
-
-func TestCrashDuringProjectionMerge(t *testing.T) {
-	t.Parallel()
-	seed := seedOf(t)
-	r := newPrivateRig(t)
+// Signal 9 to the engine while it merges parts and the projections in them.
+func killDuringProjectionMerge(t *testing.T, r *rig, seed uint64) {
 	random := rand.New(rand.NewPCG(seed, 8))
 	g := newUsageGen(seed, 20, simStart)
 	r.exec("SYSTEM STOP MERGES usage_events")
@@ -215,5 +214,30 @@ func TestCrashDuringProjectionMerge(t *testing.T) {
 			t.Fatalf("rows before the merge died %+v, after %+v", before, after)
 		}
 		r.wantAudit() // and that compares rollups with rows
+	}
+}
+
+// Rollups are the sum of the rows, at every moment of many inserts, merges and
+// kills.
+func killBetweenMerges(t *testing.T, r *rig, seed uint64) {
+	random := rand.New(rand.NewPCG(seed, 3))
+	c := newChaos(seed, 30)
+	for i := range rounds(4, 20) {
+		c.publish(r, 10)
+		r.ingest(func(in *Ingester) { in.BatchRows = 1 + random.IntN(60) })
+		switch i % 4 {
+		case 1:
+			r.exec("OPTIMIZE TABLE usage_events FINAL")
+		case 3:
+			if err := r.engines.ClickHouse.KillChild(r.ctx); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r.eventually("the engine is there", func() error { _, err := r.store.Checkpoint(r.ctx, 0); return err })
+		r.wantExactly(c)
+	}
+	us := c.oracle.usages()
+	for _, org := range c.orgs {
+		r.wantUsage(us, UsageQuery{OrgID: org, From: simStart, To: simEnd, Zone: "Asia/Shanghai", By: Group{Hour: true}, Limit: 100_000}, "after it all")
 	}
 }

@@ -56,6 +56,22 @@ func (r *rig) run(in *Ingester) (stop func()) {
 	}
 }
 
+// eventually waits for a state of the world, not for a time.
+func (r *rig) eventually(what string, ok func() error) {
+	r.t.Helper()
+	for {
+		err := ok()
+		if err == nil {
+			return
+		}
+		select {
+		case <-r.ctx.Done():
+			r.t.Fatalf("never: %s: %v", what, err)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
 // start runs an ingester of w, and gives its end.
 func (r *rig) start(ctx context.Context, w *writer, lease Lease, change func(*Ingester)) <-chan error {
 	in := r.ingester()

@@ -61,12 +61,6 @@ func newRig(t testing.TB) *rig {
 	return rigOn(t, embedded.Open(t))
 }
 
-// newPrivateRig has a ClickHouse of its own, to be killed.
-func newPrivateRig(t testing.TB) *rig {
-	t.Helper()
-	return rigOn(t, embedded.OpenPrivate(t))
-}
-
 // rigTimeMax is far over what any test needs; it only keeps a hang from lasting.
 const rigTimeMax = 2 * time.Minute
 

@@ -59,7 +59,7 @@ type ShardRebuild struct {
 const selectContents = `
 SELECT count(), countIf(disposition = 'counted'), countIf(disposition = 'duplicate'), countIf(disposition = 'conflict'),
     countIf(disposition = 'undecodable'),
-    sumWithOverflow(sipHash64(stream_seq, idx, disposition, org_id, team_id, key_id, event_id, operation_id, digest,
+    sumWithOverflow(xxh3(stream_seq, idx, disposition, org_id, team_id, key_id, event_id, operation_id, digest,
         model, provider, price_version, currency, cost, occurred_at, recorded_at,
         input_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, output_tokens, reasoning_tokens, images,
         outcome, usage_source, http_status, latency_ms, ttft_ms, latency_class, ttft_class, stream, producer, external_id)),

@@ -76,10 +76,16 @@ CREATE TABLE IF NOT EXISTS usage_events
             sum(output_tokens), sum(reasoning_tokens), sum(images), sum(cost)
         GROUP BY org_id, toStartOfFifteenMinutes(occurred_at), disposition, team_id, key_id, model, outcome
     ),
+    -- one for each: their pairs would be nearly as many as the rows
     PROJECTION latency_by_quarter_hour
     (
-        SELECT org_id, toStartOfFifteenMinutes(occurred_at), disposition, latency_class, ttft_class, count()
-        GROUP BY org_id, toStartOfFifteenMinutes(occurred_at), disposition, latency_class, ttft_class
+        SELECT org_id, toStartOfFifteenMinutes(occurred_at), disposition, latency_class, count()
+        GROUP BY org_id, toStartOfFifteenMinutes(occurred_at), disposition, latency_class
+    ),
+    PROJECTION ttft_by_quarter_hour
+    (
+        SELECT org_id, toStartOfFifteenMinutes(occurred_at), disposition, ttft_class, count()
+        GROUP BY org_id, toStartOfFifteenMinutes(occurred_at), disposition, ttft_class
     ),
     -- the exact look-up behind the duplicate filter: a secondary index
     PROJECTION by_id
