@@ -142,7 +142,7 @@ func killDuringInsert(t *testing.T, r *rig, seed uint64) {
 	random := rand.New(rand.NewPCG(seed, 7))
 	c := newChaos(seed, 20)
 	c.publish(r, rounds(100, 400))
-	kills, killed := rounds(2, 10), sync.WaitGroup{}
+	kills, killed := rounds(1, 10), sync.WaitGroup{}
 	r.ingest(func(in *Ingester) {
 		in.BatchRows = 1 + int(c.oracle.rows)/(2*kills)
 		in.Failpoint = func(at string) error {
