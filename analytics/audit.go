@@ -2,20 +2,13 @@ package analytics
 
 import (
 	"context"
-	_ "embed"
 	"fmt"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
-	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/google/uuid"
 	"github.com/shopspring/decimal"
-
-	"aione/events"
 )
-
-//go:embed audit.sql
-var selectEnvelopes string
 
 // AuditLog is what the audit reads.
 type AuditLog interface {
@@ -53,7 +46,8 @@ func (a *ShardAudit) differ(format string, args ...any) {
 // rows claim to hold, recounts it, and compares:
 //
 //   - every envelope has its rows: as many as it has events, each index once, the
-//     same digests and the same cost; sequences are contiguous from 1;
+//     same digests, the same cost and the same text of every column; sequences are
+//     contiguous from 1, and no row is of no envelope;
 //   - every (org, event id) is counted once, and every copy or conflict has the
 //     counted row that makes it one;
 //   - the rollups inside the parts add up to the rows.
@@ -61,11 +55,11 @@ func (a *ShardAudit) differ(format string, args ...any) {
 // progress is told how many envelopes of how many are done; it may be nil.
 func (s *Store) AuditShard(ctx context.Context, log AuditLog, shard int, progress func(done, total uint64)) (ShardAudit, error) {
 	a := ShardAudit{Shard: shard}
-	end, _, err := log.UsageEnd(ctx, shard)
+	at, err := s.Checkpoint(ctx, shard) // before the end of the log, which moves while rows arrive
 	if err != nil {
 		return a, err
 	}
-	at, err := s.Checkpoint(ctx, shard)
+	end, _, err := log.UsageEnd(ctx, shard)
 	if err != nil {
 		return a, err
 	}
@@ -85,108 +79,6 @@ func (s *Store) AuditShard(ctx context.Context, log AuditLog, shard int, progres
 		}
 	}
 	return a, nil
-}
-
-// envelopeRows is what the rows say of one envelope.
-type envelopeRows struct {
-	seq                 uint64
-	rows, indexes       uint64
-	lastIdx             uint16
-	undecodable, digest uint64
-	cost                decimal.Decimal
-}
-
-func scanEnvelope(found driver.Rows) (e envelopeRows, ok bool, err error) {
-	if !found.Next() {
-		return e, false, found.Err()
-	}
-	err = found.Scan(&e.seq, &e.rows, &e.indexes, &e.lastIdx, &e.undecodable, &e.digest, &e.cost)
-	return e, err == nil, err
-}
-
-// compareEnvelopes walks log and rows side by side.
-func (s *Store) compareEnvelopes(ctx context.Context, log AuditLog, a *ShardAudit, progress func(done, total uint64)) error {
-	reader, err := log.ReadUsage(ctx, a.Shard, 1)
-	if err != nil {
-		return err
-	}
-	defer reader.Stop()
-	found, err := s.conn.Query(s.query(ctx, clickhouse.Parameters{
-		"shard": fmt.Sprint(a.Shard), "through": fmt.Sprint(a.Through),
-	}), selectEnvelopes)
-	if err != nil {
-		return fmt.Errorf("read the rows by envelope: %w", err)
-	}
-	defer found.Close()
-	var decoder events.Decoder
-	var usages []events.Usage
-	have, ok, err := scanEnvelope(found)
-	for seq := uint64(1); seq <= a.Through; seq++ {
-		if err != nil {
-			return fmt.Errorf("read the rows by envelope: %w", err)
-		}
-		m, err := reader.Next(ctx)
-		if err != nil {
-			return err
-		}
-		var want envelopeRows
-		usages, want = recountEnvelope(&decoder, m, usages[:0])
-		a.Envelopes++
-		a.Events += want.rows
-		a.Cost = a.Cost.Add(want.cost)
-		switch {
-		case !ok || have.seq > seq:
-			a.differ("sequence %d has %d events in the log and no rows", seq, want.rows)
-			continue
-		default:
-			a.compare(want, have)
-		}
-		a.Rows += have.rows
-		have, ok, err = scanEnvelope(found)
-		if err != nil {
-			return fmt.Errorf("read the rows by envelope: %w", err)
-		}
-		if progress != nil {
-			progress(seq, a.Through)
-		}
-	}
-	return nil
-}
-
-func recountEnvelope(d *events.Decoder, m events.Message, usages []events.Usage) ([]events.Usage, envelopeRows) {
-	want := envelopeRows{seq: m.Seq}
-	usages, bad, err := d.Envelope(m.Data, usages)
-	if err != nil {
-		want.rows, want.undecodable = 1, 1
-		return usages, want
-	}
-	want.rows, want.undecodable = uint64(len(usages)), uint64(len(bad))
-	for i := range usages {
-		if len(bad) > 0 && bad[0].Idx == i {
-			bad = bad[1:]
-			continue
-		}
-		want.digest ^= usages[i].Digest()
-		want.cost = want.cost.Add(usages[i].Cost)
-	}
-	return usages, want
-}
-
-func (a *ShardAudit) compare(want, have envelopeRows) {
-	switch {
-	case have.rows != want.rows:
-		a.differ("sequence %d has %d events in the log and %d rows", want.seq, want.rows, have.rows)
-	case have.indexes != have.rows || uint64(have.lastIdx)+1 != have.rows:
-		a.differ("sequence %d has %d rows with %d different indexes up to %d", want.seq, have.rows, have.indexes, have.lastIdx)
-	case have.undecodable < want.undecodable:
-		a.differ("sequence %d has %d events that cannot be read and %d rows that say so", want.seq, want.undecodable, have.undecodable)
-	case have.undecodable > want.undecodable:
-		// An earlier version could not read what this one can: replay or rebuild.
-	case have.digest != want.digest:
-		a.differ("sequence %d: the digest of its rows is %016x, of its events %016x", want.seq, have.digest, want.digest)
-	case !have.cost.Equal(want.cost):
-		a.differ("sequence %d: its rows cost %s, its events %s", want.seq, have.cost, want.cost)
-	}
 }
 
 const selectDispositions = `
@@ -212,10 +104,13 @@ func (s *Store) checkDispositions(ctx context.Context, a *ShardAudit) error {
 		a.Dispositions[name] = n
 		rows += n
 	}
+	if err := found.Err(); err != nil {
+		return fmt.Errorf("count dispositions: %w", err)
+	}
 	if rows != a.Rows {
 		a.differ("%d rows in all, %d of them belong to envelopes of the log", rows, a.Rows)
 	}
-	return found.Err()
+	return nil
 }
 
 const selectTwice = `
@@ -275,7 +170,9 @@ func (s *Store) checkRollups(ctx context.Context, a *ShardAudit) error {
 		cost       decimal.Decimal
 	}
 	ask := func(projections int) (v sums, err error) {
-		ctx := clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{"optimize_use_projections": projections}))
+		ctx := clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{
+			"optimize_use_projections": projections, "force_optimize_projection": projections * int(min(1, a.Rows)), "max_execution_time": 0,
+		}))
 		err = s.conn.QueryRow(ctx, selectRollup).Scan(&v.n, &v.cost, &v.in, &v.out)
 		return v, err
 	}
@@ -297,12 +194,16 @@ func (s *Store) checkRollups(ctx context.Context, a *ShardAudit) error {
 		if before.n == plain.n {
 			break // nothing arrived: it is a difference
 		}
-		time.Sleep(caughtUpPoll)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(caughtUpPoll):
+		}
 	}
 	a.differ("the rollups say %d requests for %s, the rows %d for %s", rollup.n, rollup.cost, plain.n, plain.cost)
 	return nil
 }
 
 func (s *Store) auditQuery(ctx context.Context, a *ShardAudit) context.Context {
-	return s.query(ctx, clickhouse.Parameters{"shard": fmt.Sprint(a.Shard), "through": fmt.Sprint(a.Through)})
+	return s.scan(ctx, clickhouse.Parameters{"shard": fmt.Sprint(a.Shard), "through": fmt.Sprint(a.Through)})
 }

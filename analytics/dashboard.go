@@ -19,6 +19,9 @@ var selectDashboard string
 //go:embed latency.sql
 var selectLatency string
 
+//go:embed ttft.sql
+var selectTTFT string
+
 // DashboardQuery asks for the dashboard of one org in [From, To).
 type DashboardQuery struct {
 	OrgID    uuid.UUID
@@ -95,7 +98,8 @@ func (s *Store) Dashboard(ctx context.Context, q DashboardQuery) (Dashboard, err
 	b.init(q, zone)
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.readDashboard(s.query(gctx, params), &b) })
-	g.Go(func() error { return s.readLatency(s.query(gctx, params), &b.latency, &b.ttft) })
+	g.Go(func() error { return s.readHistogram(s.query(gctx, params), selectLatency, &b.latency) })
+	g.Go(func() error { return s.readHistogram(s.query(gctx, params), selectTTFT, &b.ttft) })
 	if err := g.Wait(); err != nil {
 		return Dashboard{}, fmt.Errorf("dashboard of org %s: %w", q.OrgID, err)
 	}
@@ -130,22 +134,19 @@ func (s *Store) readDashboard(ctx context.Context, b *dashboardBuilder) error {
 	return found.Err()
 }
 
-func (s *Store) readLatency(ctx context.Context, latency, ttft *histogram) error {
-	found, err := s.conn.Query(ctx, selectLatency)
+func (s *Store) readHistogram(ctx context.Context, query string, h *histogram) error {
+	found, err := s.conn.Query(ctx, query)
 	if err != nil {
 		return err
 	}
 	defer found.Close()
 	for found.Next() {
-		var l, t uint8
+		var class uint8
 		var n uint64
-		if err := found.Scan(&l, &t, &n); err != nil {
+		if err := found.Scan(&class, &n); err != nil {
 			return err
 		}
-		latency[l] += n
-		if t > 0 { // class 0 is also "not timed"
-			ttft[t] += n
-		}
+		h[class] += n
 	}
 	return found.Err()
 }

@@ -26,6 +26,9 @@ type Lease interface {
 	// Valid is false when another process may hold the lease already, or may
 	// before an insert that starts now has ended.
 	Valid() bool
+	// Until is when an insert must have reached ClickHouse: the lease may be another
+	// process's soon after. ClickHouse refuses what comes later.
+	Until() time.Time
 	// Fence is larger for each holder than for all before it.
 	Fence() uint64
 }
@@ -33,6 +36,11 @@ type Lease interface {
 // ErrLeaseLost is returned when the lease ended before a batch was written. The
 // batch has not been written.
 var ErrLeaseLost = errors.New("the lease of the shard is lost")
+
+// errMoved makes the ingester read the checkpoint again: the rows do not end
+// where the batch at hand begins. Someone else has written, or an insert that was
+// reported as done is not there.
+var errMoved = errors.New("the rows do not end where the next batch begins")
 
 // Defaults of an Ingester.
 const (
@@ -62,7 +70,10 @@ type Ingester struct {
 	// process there: "fetched", "before_insert", "after_insert".
 	Failpoint func(step string) error
 
+	recordedAtOf func(events.Message) time.Time // for tests; nil: Message.At
+
 	seen       *idset.Set
+	seenTo     uint64    // the filter holds every id of the log up to this sequence
 	recordedAt time.Time // of the last row; clamps the next ones
 	unsure     span      // the batch whose insert failed: it is in, or it is not
 
@@ -87,7 +98,12 @@ func (in *Ingester) Done() uint64 { return in.done.Load() }
 func (in *Ingester) Rows() uint64 { return in.rows.Load() }
 
 // MemoryBytes is what the duplicate filter holds; call it only after Run.
-func (in *Ingester) MemoryBytes() uint64 { return in.seen.MemoryBytes() }
+func (in *Ingester) MemoryBytes() uint64 {
+	if in.seen == nil {
+		return 0
+	}
+	return in.seen.MemoryBytes()
+}
 
 // Run ingests until ctx ends (it then returns ctx's error), Until is reached
 // (nil), or something happens that a restart from the checkpoint would not mend.
@@ -107,7 +123,7 @@ func (in *Ingester) Run(ctx context.Context) error {
 	for {
 		before := in.done.Load()
 		err := in.runOnce(ctx)
-		if err == nil || ctx.Err() != nil || errors.Is(err, ErrTorn) || errors.Is(err, ErrLeaseLost) || errors.Is(err, events.ErrGap) {
+		if err == nil || ctx.Err() != nil || isFinal(err) {
 			return err
 		}
 		if in.done.Load() > before {
@@ -123,8 +139,17 @@ func (in *Ingester) Run(ctx context.Context) error {
 	}
 }
 
+// isFinal reports whether starting again from the checkpoint would not help.
+func isFinal(err error) bool {
+	return errors.Is(err, ErrTorn) || errors.Is(err, ErrLeaseLost) || errors.Is(err, events.ErrGap) || isTableGone(err)
+}
+
 // runOnce reads the checkpoint and ingests from it until the first error.
 func (in *Ingester) runOnce(ctx context.Context) error {
+	// First of all: a holder that was replaced must not end its successor's inserts.
+	if in.Lease != nil && !in.Lease.Valid() {
+		return ErrLeaseLost
+	}
 	if err := in.Store.killInserts(ctx, in.queryPrefix()); err != nil {
 		return err
 	}
@@ -133,16 +158,19 @@ func (in *Ingester) runOnce(ctx context.Context) error {
 		return err
 	}
 	if in.unsure.last != 0 && at.Seq != in.unsure.last && at.Seq != in.unsure.first-1 {
+		if in.Lease != nil && !in.Lease.Valid() {
+			return ErrLeaseLost // what is there is the next holder's
+		}
 		return fmt.Errorf("%w: batch %d to %d was in doubt, now the rows end at %d", ErrTorn, in.unsure.first, in.unsure.last, at.Seq)
 	}
 	in.unsure = span{}
-	if err := in.remember(ctx); err != nil {
-		return err
-	}
 	in.done.Store(at.Seq)
 	in.recordedAt = at.RecordedAt
 	if in.Until != 0 && at.Seq >= in.Until {
 		return nil
+	}
+	if err := in.remember(ctx, at.Seq); err != nil {
+		return err
 	}
 	reader, err := in.Log.ReadUsage(ctx, in.Shard, at.Seq+1)
 	if err != nil {
@@ -156,32 +184,52 @@ func (in *Ingester) runOnce(ctx context.Context) error {
 	for range batchesInFlight {
 		free <- new(batch)
 	}
-	g, ctx := errgroup.WithContext(ctx)
+	g, running := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		defer close(messages)
-		return in.fetch(ctx, reader, messages)
+		return in.fetch(running, reader, messages)
 	})
 	g.Go(func() error {
 		defer close(batches)
-		return in.fill(ctx, messages, batches, free)
+		f := filler{in: in, out: batches, free: free}
+		return f.run(running, messages)
 	})
-	g.Go(func() error { return in.drain(ctx, batches, free) })
-	return g.Wait()
+	g.Go(func() error { return in.drain(running, batches, free) })
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	// Until is reached. The last insert has no next one to find that it is not there.
+	if at, err = in.Store.Checkpoint(ctx, in.Shard); err != nil {
+		return err
+	}
+	if at.Seq < in.Until {
+		return fmt.Errorf("%w: they end at %d, the last batch at %d", errMoved, at.Seq, in.Done())
+	}
+	return nil
 }
 
-// remember loads the ids counted so far into the filter, once: what the filter
-// remembers of a batch that then failed is harmless, since the exact look-up
-// decides.
-func (in *Ingester) remember(ctx context.Context) error {
-	if in.seen != nil {
+// remember loads the ids counted so far into the filter, unless it holds them:
+// what the filter remembers of a batch that then failed is harmless, since the
+// exact look-up decides, but an id of rows that another process has written would
+// be counted twice.
+func (in *Ingester) remember(ctx context.Context, through uint64) error {
+	if in.seen != nil && through <= in.seenTo {
 		return nil
 	}
 	seen := idset.New(idset.Options{})
-	err := in.Store.idHashes(ctx, in.Shard, func(hashes []uint64) { seen.AddAll(hashes) })
-	if err != nil {
+	chunks := make(chan []uint64)
+	g, reading := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		defer close(chunks)
+		return in.Store.idHashes(reading, in.Shard, chunks)
+	})
+	for hashes := range chunks {
+		seen.AddAll(hashes)
+	}
+	if err := g.Wait(); err != nil {
 		return err
 	}
-	in.seen = seen
+	in.seen, in.seenTo = seen, through
 	return nil
 }
 
@@ -200,102 +248,6 @@ func (in *Ingester) fetch(ctx context.Context, reader *events.Reader, out chan<-
 			return nil
 		}
 	}
-}
-
-// fill decodes envelopes into batches. A batch ends before the next envelope
-// would make it too large or cross into another partition, when it is old
-// enough, or at the end of the input; while the inserter is busy it goes on
-// filling.
-func (in *Ingester) fill(ctx context.Context, messages <-chan events.Message, out chan<- *batch, free <-chan *batch) error {
-	var decoder events.Decoder
-	var usages []events.Usage
-	var b *batch
-	old := false // b has waited for BatchAge
-	timer := time.NewTimer(in.BatchAge)
-	defer timer.Stop()
-	send := func() error {
-		select {
-		case out <- b:
-			b = nil
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	for {
-		var ready chan<- *batch // nil, and so never chosen, until the batch is old enough
-		if b != nil && old {
-			ready = out
-		}
-		select {
-		case ready <- b:
-			b = nil
-		case <-timer.C:
-			old = true
-		case <-ctx.Done():
-			return ctx.Err()
-		case m, ok := <-messages:
-			if !ok {
-				if b != nil {
-					return send()
-				}
-				return nil
-			}
-			if in.recordedAt.Before(m.At) {
-				in.recordedAt = m.At
-			}
-			if b != nil && b.month != month(in.recordedAt) {
-				if err := send(); err != nil {
-					return err
-				}
-			}
-			if b == nil {
-				select {
-				case b = <-free:
-				case <-ctx.Done():
-					return ctx.Err()
-				}
-				b.rows.reset()
-				b.first, b.month, old = m.Seq, month(in.recordedAt), false
-				timer.Reset(in.BatchAge)
-			}
-			usages = in.decode(&decoder, m, usages[:0], b)
-			if b.rows.len() >= in.BatchRows {
-				if err := send(); err != nil {
-					return err
-				}
-			}
-		}
-	}
-}
-
-func month(t time.Time) int { return t.Year()*12 + int(t.Month()) }
-
-// decode appends the rows of one envelope to the batch.
-func (in *Ingester) decode(d *events.Decoder, m events.Message, usages []events.Usage, b *batch) []events.Usage {
-	b.last = m.Seq
-	p := place{shard: in.Shard, seq: m.Seq, recordedAt: in.recordedAt}
-	usages, bad, err := d.Envelope(m.Data, usages)
-	if err != nil {
-		in.Logger.Error("an envelope cannot be read; it is set aside", "shard", in.Shard, "seq", m.Seq, "error", err)
-		b.rows.addUndecodable(p, err)
-		return usages
-	}
-	for i := range usages {
-		p.idx = i
-		if len(bad) > 0 && bad[0].Idx == i {
-			in.Logger.Error("an event cannot be read; it is set aside", "shard", in.Shard, "seq", m.Seq, "idx", i, "error", bad[0].Err)
-			b.rows.addUndecodable(p, bad[0].Err)
-			bad = bad[1:]
-			continue
-		}
-		row := b.rows.len()
-		b.rows.add(p, &usages[i])
-		if in.seen.Add(b.rows.idHash[row]) {
-			b.rows.suspects = append(b.rows.suspects, row)
-		}
-	}
-	return usages
 }
 
 // drain inserts the batches, one after the other.
@@ -356,23 +308,33 @@ func (in *Ingester) classify(ctx context.Context, r *rows) error {
 }
 
 func (in *Ingester) queryPrefix() string {
-	return fmt.Sprintf("ingest-%s-%d-", in.Store.database, in.Shard)
+	return fmt.Sprintf("ingest/%s/%d/", in.Store.database, in.Shard) // a dash may be in a name
 }
 
-// commit inserts a batch and returns only when the rows say that it is in.
+// commit inserts a batch. The rows must end where it begins: that turns a zombie
+// back that wakes after others have written, however late, and finds an insert
+// that was answered as done and is not there. It is no lock: what starts in the
+// few milliseconds after it is the lease's matter, and the audit's.
 func (in *Ingester) commit(ctx context.Context, b *batch) error {
-	fence := uint64(0)
-	if in.Lease != nil {
-		if !in.Lease.Valid() {
-			return ErrLeaseLost
-		}
-		fence = in.Lease.Fence()
+	at, err := in.Store.Checkpoint(ctx, in.Shard)
+	if err != nil {
+		return err
+	}
+	if at.Seq != b.first-1 {
+		return fmt.Errorf("%w: they end at %d, the batch is %d to %d", errMoved, at.Seq, b.first, b.last)
 	}
 	if err := in.failpoint("before_insert"); err != nil {
 		return err
 	}
+	fence, by := uint64(0), forEver
+	if in.Lease != nil {
+		if !in.Lease.Valid() { // last of all, with nothing but the insert after it
+			return ErrLeaseLost
+		}
+		fence, by = in.Lease.Fence(), in.Lease.Until()
+	}
 	queryID := fmt.Sprintf("%s%d-%d-%d", in.queryPrefix(), fence, b.first, b.last)
-	err := in.Store.insert(ctx, queryID, &b.rows)
+	err = in.Store.insert(ctx, queryID, &b.rows, by)
 	if err == nil {
 		err = in.failpoint("after_insert")
 	}

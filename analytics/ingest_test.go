@@ -3,11 +3,10 @@ package analytics
 import (
 	"testing"
 	"time"
-
-	"aione/events"
 )
 
 func TestIngestEachEventOnce(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	g := newUsageGen(1, 4, time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC))
 	us := g.take(5000)
@@ -19,25 +18,13 @@ func TestIngestEachEventOnce(t *testing.T) {
 	other.Tokens.Output++
 	r.publish(us[10], us[11], us[11], g.next(), us[4999], other)
 	r.ingest()
-	if got, want := mapString(r.dispositions()), mapString(map[string]uint64{"counted": 5001, "duplicate": 4, "conflict": 1}); got != want {
-		t.Fatalf("rows = %s, want %s", got, want)
-	}
+	r.wantDispositions(map[string]uint64{"counted": 5001, "duplicate": 4, "conflict": 1})
 	// and again after a restart, months later as far as the filter knows
 	r.publish(us[0], us[2500], other)
 	r.ingest()
-	if got, want := mapString(r.dispositions()), mapString(map[string]uint64{"counted": 5001, "duplicate": 6, "conflict": 2}); got != want {
-		t.Fatalf("rows after a restart = %s, want %s", got, want)
+	r.wantDispositions(map[string]uint64{"counted": 5001, "duplicate": 6, "conflict": 2})
+	if c := r.checkpoint(); c.Seq != r.end() || c.Rows != 5009 || c.First != 1 {
+		t.Fatalf("checkpoint = %+v, want rows 5009 up to sequence %d", c, r.end())
 	}
-	c, err := r.store.Checkpoint(r.ctx, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	end, _, err := r.log.UsageEnd(r.ctx, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if c.Seq != end || c.Rows != 5009 || c.First != 1 {
-		t.Fatalf("checkpoint = %+v, want rows 5009 up to sequence %d", c, end)
-	}
-	_ = events.OutcomeCompleted
+	r.wantAudit()
 }

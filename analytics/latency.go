@@ -31,12 +31,13 @@ func latencyClass(ms uint32) uint8 {
 	return uint8(c)
 }
 
-// classMS is the latency that stands for a class: its middle.
+// classMS is the latency that stands for a class: its geometric middle, which is
+// as far from one end as from the other in proportion.
 func classMS(c uint8) uint32 {
 	if c == 255 {
 		return classBounds[255]
 	}
-	return (classBounds[c] + classBounds[c+1]) / 2
+	return uint32(math.Sqrt(float64(classBounds[c]+1)*float64(classBounds[c+1]+1))) - 1
 }
 
 // histogram counts latencies by class.

@@ -2,43 +2,86 @@ package analytics
 
 import (
 	"context"
-	"fmt"
+	"encoding/binary"
+	"flag"
+	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/shopspring/decimal"
+	"github.com/zeebo/xxh3"
 
 	"aione/embedded"
 	"aione/events"
 )
 
+var seedFlag = flag.Uint64("seed", 0, "seed of the random tests; 0 chooses one, which a failure prints")
+
 func TestMain(m *testing.M) { os.Exit(embedded.TestMain(m)) }
+
+// seedOf is the seed of a random test.
+func seedOf(t testing.TB) uint64 {
+	seed := *seedFlag
+	if seed == 0 {
+		seed = rand.Uint64()
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("again with: go test -run '^%s$' -seed=%d", t.Name(), seed)
+		}
+	})
+	return seed
+}
+
+// rounds is n, or few of them in a short run: fewer rounds, never fewer tests.
+func rounds(few, n int) int {
+	if testing.Short() {
+		return few
+	}
+	return n
+}
 
 // rig is one test's real log and real ClickHouse.
 type rig struct {
-	t     testing.TB
-	ctx   context.Context
-	log   *events.Log
-	store *Store
-	dsn   string
+	t       testing.TB
+	ctx     context.Context
+	engines *embedded.Engines
+	js      jetstream.JetStream
+	log     *events.Log
+	store   *Store
 }
 
 func newRig(t testing.TB) *rig {
 	t.Helper()
-	engines := embedded.Open(t)
+	return rigOn(t, embedded.Open(t))
+}
+
+// rigTimeMax is far over what any test needs; it only keeps a hang from lasting.
+const rigTimeMax = 2 * time.Minute
+
+var quiet = slog.New(slog.DiscardHandler)
+
+func rigOn(t testing.TB, engines *embedded.Engines) *rig {
+	t.Helper()
 	nc, err := engines.NATS.Conn()
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	log, err := events.Open(ctx, nc, events.Options{})
+	js, err := jetstream.New(nc)
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := Open(ctx, engines.DSN, nil)
+	ctx, cancel := context.WithTimeout(context.Background(), rigTimeMax)
+	log, err := events.Open(ctx, nc, events.Options{Logger: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := Open(ctx, engines.DSN, quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +91,110 @@ func newRig(t testing.TB) *rig {
 		nc.Close()
 		cancel()
 	})
-	return &rig{t: t, ctx: ctx, log: log, store: store, dsn: engines.DSN}
+	return &rig{t: t, ctx: ctx, engines: engines, js: js, log: log, store: store}
+}
+
+// in is the rig in a sub-test.
+func (r *rig) in(t testing.TB) *rig {
+	sub := *r
+	sub.t = t
+	return &sub
+}
+
+// publishRaw writes one message behind the log's back.
+func (r *rig) publishRaw(body []byte) {
+	r.t.Helper()
+	if _, err := r.js.Publish(r.ctx, "USAGE.0", body); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// seal makes an envelope of any bytes, as another version of this program might.
+func seal(frames ...[]byte) []byte {
+	b := binary.AppendUvarint(make([]byte, 9), uint64(len(frames)))
+	for _, f := range frames {
+		b = append(binary.AppendUvarint(b, uint64(len(f))), f...)
+	}
+	b[0] = 1
+	binary.LittleEndian.PutUint64(b[1:], xxh3.Hash(b[9:]))
+	return b
+}
+
+// newerFields begin an event that only a later version can read: min_reader.
+var newerFields = []byte{1 << 3, 99}
+
+// newer is an event that only a later version can read.
+func newer(u events.Usage) []byte {
+	return events.AppendUsage(append([]byte(nil), newerFields...), &u)
+}
+
+// ingester is one that runs to the present end of the log.
+func (r *rig) ingester() *Ingester {
+	r.t.Helper()
+	return &Ingester{Log: r.log, Store: r.store, Until: r.end(), BatchAge: 10 * time.Millisecond, Logger: quiet}
+}
+
+// end is the last sequence of the log.
+func (r *rig) end() uint64 {
+	r.t.Helper()
+	end, _, err := r.log.UsageEnd(r.ctx, 0)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return end
+}
+
+func (r *rig) checkpoint() Checkpoint {
+	r.t.Helper()
+	c, err := r.store.Checkpoint(r.ctx, 0)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return c
+}
+
+func (r *rig) exec(query string) {
+	r.t.Helper()
+	if err := r.store.conn.Exec(r.ctx, query); err != nil {
+		r.t.Fatalf("%s: %v", query, err)
+	}
+}
+
+func (r *rig) audit() ShardAudit {
+	r.t.Helper()
+	a, err := r.store.AuditShard(r.ctx, r.log, 0, nil)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return a
+}
+
+// wantAudit fails if log and rows differ.
+func (r *rig) wantAudit() ShardAudit {
+	r.t.Helper()
+	a := r.audit()
+	if len(a.Differences) > 0 {
+		r.t.Fatalf("the audit finds differences: %q", a.Differences)
+	}
+	return a
+}
+
+func (r *rig) rebuild(compareOnly bool) RebuildReport {
+	r.t.Helper()
+	report, err := Rebuild{Store: r.store, Log: r.log, CompareOnly: compareOnly,
+		Alone: func(context.Context) (func(), error) { return func() {}, nil }}.Run(r.ctx)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return report
+}
+
+// forced makes a store whose questions about usage fail unless projections
+// answer them.
+func (r *rig) forced() *Store {
+	s := *r.store
+	s.force = true
+	return &s
 }
 
 // publish appends the events to the log as one call.
@@ -63,11 +209,7 @@ func (r *rig) publish(us ...events.Usage) {
 // may have set up differently.
 func (r *rig) ingest(change ...func(*Ingester)) *Ingester {
 	r.t.Helper()
-	end, _, err := r.log.UsageEnd(r.ctx, 0)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	in := &Ingester{Log: r.log, Store: r.store, Until: end, BatchAge: 10 * time.Millisecond}
+	in := r.ingester()
 	for _, c := range change {
 		c(in)
 	}
@@ -150,4 +292,10 @@ func (g *usageGen) take(n int) []events.Usage {
 	return us
 }
 
-func mapString(m map[string]uint64) string { return fmt.Sprint(m) }
+// wantDispositions compares the rows by what became of them.
+func (r *rig) wantDispositions(want map[string]uint64) {
+	r.t.Helper()
+	if got := r.dispositions(); !maps.Equal(got, want) {
+		r.t.Fatalf("rows = %v, want %v", got, want)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -63,7 +64,7 @@ type ReplayLog interface {
 }
 
 // ErrStillUndecodable is returned by Replay when this version cannot read the
-// event either. It stays where it is.
+// event, or one of the envelope's events, either. It stays where it is.
 var ErrStillUndecodable = errors.New("this version cannot read it either")
 
 // Replay publishes what was set aside at a place of the log once more, and says
@@ -85,15 +86,16 @@ func Replay(ctx context.Context, log ReplayLog, q Quarantined) (int, error) {
 	for _, b := range bad {
 		unreadable[b.Idx] = b.Err
 	}
+	whole := strings.HasPrefix(q.Reason, envelopeReason)
 	var again []events.Usage
+	var still error
 	for i, u := range usages {
-		switch {
-		// An envelope that could not be opened is one row, at index 0, for all its
-		// events; those counted since by their own rows become copies.
-		case i != q.Idx && (q.Kind != "undecodable" || q.EventID != uuid.Nil || q.Idx != 0):
+		if i != q.Idx && !whole {
 			continue
-		case unreadable[i] != nil:
-			return 0, fmt.Errorf("replay shard %d sequence %d event %d: %w: %w", q.Shard, q.Seq, i, ErrStillUndecodable, unreadable[i])
+		}
+		if unreadable[i] != nil {
+			still = unreadable[i] // the others are replayed whatever becomes of it
+			continue
 		}
 		if q.Kind == "conflict" {
 			var at [24]byte
@@ -107,5 +109,13 @@ func Replay(ctx context.Context, log ReplayLog, q Quarantined) (int, error) {
 	if err := log.Publish(ctx, again); err != nil {
 		return 0, fmt.Errorf("replay shard %d sequence %d: %w", q.Shard, q.Seq, err)
 	}
+	if still != nil {
+		return len(again), fmt.Errorf("replay shard %d sequence %d: %w: %w", q.Shard, q.Seq, ErrStillUndecodable, still)
+	}
 	return len(again), nil
 }
+
+// envelopeReason begins the reason of a row that stands, at index 0, for all
+// events of an envelope that could not be opened; those counted since by rows of
+// their own become copies when it is replayed.
+const envelopeReason = "envelope: "

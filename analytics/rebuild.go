@@ -3,10 +3,11 @@ package analytics
 import (
 	"context"
 	"fmt"
-	"sync/atomic"
+	"strings"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/google/uuid"
 	"github.com/shopspring/decimal"
 	"golang.org/x/sync/errgroup"
 )
@@ -58,7 +59,10 @@ type ShardRebuild struct {
 const selectContents = `
 SELECT count(), countIf(disposition = 'counted'), countIf(disposition = 'duplicate'), countIf(disposition = 'conflict'),
     countIf(disposition = 'undecodable'),
-    sumWithOverflow(sipHash64(stream_seq, idx, disposition, org_id, event_id, digest, cost, occurred_at, recorded_at)),
+    sumWithOverflow(xxh3(stream_seq, idx, disposition, org_id, team_id, key_id, event_id, operation_id, digest,
+        model, provider, price_version, currency, cost, occurred_at, recorded_at,
+        input_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, output_tokens, reasoning_tokens, images,
+        outcome, usage_source, http_status, latency_ms, ttft_ms, latency_class, ttft_class, stream, producer, external_id)),
     sumIf(cost, disposition = 'counted')
 FROM usage_events
 WHERE shard = {shard:UInt16} AND stream_seq <= {through:UInt64}`
@@ -67,7 +71,7 @@ WHERE shard = {shard:UInt16} AND stream_seq <= {through:UInt64}`
 func (s *Store) Contents(ctx context.Context, shard int, through uint64) (Contents, error) {
 	var c Contents
 	params := clickhouse.Parameters{"shard": fmt.Sprint(shard), "through": fmt.Sprint(through)}
-	err := s.conn.QueryRow(s.query(ctx, params), selectContents).Scan(
+	err := s.conn.QueryRow(s.scan(ctx, params), selectContents).Scan(
 		&c.Rows, &c.Counted, &c.Duplicates, &c.Conflicts, &c.Undecodable, &c.Digest, &c.Cost)
 	if err != nil {
 		return Contents{}, fmt.Errorf("sum up the rows of shard %d: %w", shard, err)
@@ -82,16 +86,15 @@ func (c Contents) equal(d Contents) bool {
 }
 
 // Run rebuilds. It is idempotent: an interrupted one leaves the old rows as they
-// were, and the next one starts afresh.
+// were, and the next one starts afresh. Two at once do not meet: each has a
+// database of its own, and the one that began first fails.
 func (r Rebuild) Run(ctx context.Context) (RebuildReport, error) {
 	var report RebuildReport
-	name := r.Store.database + "_rebuild"
-	named := clickhouse.Context(ctx, clickhouse.WithParameters(clickhouse.Parameters{"old": r.Store.database, "new": name}))
-	if err := r.Store.conn.Exec(named, "DROP DATABASE IF EXISTS {new:Identifier} SYNC"); err != nil {
-		return report, fmt.Errorf("clear an earlier rebuild: %w", err)
+	if err := r.dropOthers(ctx); err != nil {
+		return report, err
 	}
 	options := *r.Store.options
-	options.Auth.Database = name
+	options.Auth.Database = r.prefix() + strings.ReplaceAll(uuid.NewString(), "-", "")
 	fresh, err := open(ctx, &options, r.Store.logger)
 	if err != nil {
 		return report, fmt.Errorf("open the database of the rebuild: %w", err)
@@ -111,6 +114,7 @@ func (r Rebuild) Run(ctx context.Context) (RebuildReport, error) {
 	if err := r.compare(ctx, fresh, &report); err != nil {
 		return report, err
 	}
+	named := clickhouse.Context(ctx, clickhouse.WithParameters(clickhouse.Parameters{"old": r.Store.database, "new": fresh.database}))
 	if !r.CompareOnly {
 		if err := r.Store.conn.Exec(named, "EXCHANGE TABLES {old:Identifier}.usage_events AND {new:Identifier}.usage_events"); err != nil {
 			return report, fmt.Errorf("exchange the rows: %w", err)
@@ -121,6 +125,36 @@ func (r Rebuild) Run(ctx context.Context) (RebuildReport, error) {
 		return report, fmt.Errorf("drop the other rows: %w", err)
 	}
 	return report, nil
+}
+
+func (r Rebuild) prefix() string { return r.Store.database + "_rebuild_" }
+
+// dropOthers drops what interrupted rebuilds have left.
+func (r Rebuild) dropOthers(ctx context.Context) error {
+	found, err := r.Store.conn.Query(r.Store.query(ctx, clickhouse.Parameters{"prefix": r.prefix()}),
+		"SELECT name FROM system.databases WHERE startsWith(name, {prefix:String})")
+	if err != nil {
+		return fmt.Errorf("look for an earlier rebuild: %w", err)
+	}
+	defer found.Close()
+	var names []string
+	for found.Next() {
+		var name string
+		if err := found.Scan(&name); err != nil {
+			return fmt.Errorf("look for an earlier rebuild: %w", err)
+		}
+		names = append(names, name)
+	}
+	if err := found.Err(); err != nil {
+		return fmt.Errorf("look for an earlier rebuild: %w", err)
+	}
+	for _, name := range names {
+		named := clickhouse.Context(ctx, clickhouse.WithParameters(clickhouse.Parameters{"name": name}))
+		if err := r.Store.conn.Exec(named, "DROP DATABASE IF EXISTS {name:Identifier} SYNC"); err != nil {
+			return fmt.Errorf("clear an earlier rebuild: %w", err)
+		}
+	}
+	return nil
 }
 
 // compare lays the new rows beside the old ones, as far as those went.
@@ -147,8 +181,8 @@ func (r Rebuild) compare(ctx context.Context, fresh *Store, report *RebuildRepor
 
 // fill ingests every shard up to the end of its log.
 func (r Rebuild) fill(ctx context.Context, fresh *Store, report *RebuildReport) error {
-	g, ctx := errgroup.WithContext(ctx)
-	var rows, bytes atomic.Uint64
+	var ingesters []*Ingester
+	var total uint64
 	for shard := range r.Log.Shards() {
 		end, _, err := r.Log.UsageEnd(ctx, shard)
 		if err != nil {
@@ -157,43 +191,58 @@ func (r Rebuild) fill(ctx context.Context, fresh *Store, report *RebuildReport) 
 		if end == 0 {
 			continue
 		}
-		in := &Ingester{Log: r.Log, Store: fresh, Shard: shard, Until: end, BatchRows: insertRowsMax / 4, BatchAge: time.Second, Logger: r.Store.logger}
-		g.Go(func() error {
-			stop := r.watch(in, end)
-			defer stop()
-			err := in.Run(ctx)
-			rows.Add(in.Rows())
-			if in.seen != nil {
-				bytes.Add(in.MemoryBytes())
-			}
-			return err
-		})
+		total += end
+		ingesters = append(ingesters, &Ingester{Log: r.Log, Store: fresh, Shard: shard, Until: end,
+			BatchRows: rebuildBatchRows, BatchAge: time.Second, Logger: r.Store.logger})
+	}
+	defer r.watch(ingesters, total)()
+	g, ctx := errgroup.WithContext(ctx)
+	for _, in := range ingesters {
+		g.Go(func() error { return in.Run(ctx) })
 	}
 	if err := g.Wait(); err != nil {
 		return fmt.Errorf("rebuild from the log: %w", err)
 	}
-	report.Rows += rows.Load()
-	report.FilterBytes = bytes.Load()
+	var filters uint64
+	for _, in := range ingesters {
+		report.Rows += in.Rows()
+		filters += in.MemoryBytes()
+	}
+	report.FilterBytes = max(report.FilterBytes, filters)
 	return nil
 }
 
-// watch reports the progress of one shard until stop is called.
-func (r Rebuild) watch(in *Ingester, end uint64) (stop func()) {
+const (
+	rebuildBatchRows = insertRowsMax / 4
+	progressEvery    = 250 * time.Millisecond
+)
+
+// watch reports how many envelopes are done until the function it returns is
+// called, which waits for the last report.
+func (r Rebuild) watch(ingesters []*Ingester, total uint64) (stop func()) {
 	if r.Progress == nil {
 		return func() {}
 	}
-	done := make(chan struct{})
+	done, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
-		tick := time.NewTicker(250 * time.Millisecond)
+		defer close(stopped)
+		tick := time.NewTicker(progressEvery)
 		defer tick.Stop()
-		for {
+		for ending := false; !ending; {
 			select {
 			case <-done:
-				return
+				ending = true
 			case <-tick.C:
-				r.Progress(in.Done(), end)
 			}
+			var n uint64
+			for _, in := range ingesters {
+				n += in.Done()
+			}
+			r.Progress(n, total)
 		}
 	}()
-	return func() { close(done) }
+	return func() {
+		close(done)
+		<-stopped
+	}
 }

@@ -2,8 +2,11 @@ package analytics
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
+	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/google/uuid"
 	"github.com/shopspring/decimal"
@@ -21,16 +24,56 @@ const (
 	undecodable int8 = 5
 )
 
-// insertRows names the columns in the order of rows.columns.
-const insertRows = `INSERT INTO usage_events (
-	shard, stream_seq, idx, disposition, reason,
-	org_id, team_id, key_id, model, provider, price_version, currency,
-	event_id, operation_id, id_hash, digest, occurred_at, recorded_at,
-	input_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens,
-	output_tokens, reasoning_tokens, images, cost,
-	outcome, usage_source, http_status, latency_ms, ttft_ms, latency_class, ttft_class,
-	stream, producer, external_id
-)`
+// insertColumns are the columns in the order of rows.columns, with the types of
+// the table (a test compares).
+var insertColumns = []clickhouse.ColumnNameAndType{
+	{Name: "shard", Type: "UInt16"},
+	{Name: "stream_seq", Type: "UInt64"},
+	{Name: "idx", Type: "UInt16"},
+	{Name: "disposition", Type: "Enum8('counted' = 1, 'sandbox' = 2, 'duplicate' = 3, 'conflict' = 4, 'undecodable' = 5)"},
+	{Name: "reason", Type: "String"},
+	{Name: "org_id", Type: "UUID"},
+	{Name: "team_id", Type: "UUID"},
+	{Name: "key_id", Type: "UUID"},
+	{Name: "model", Type: "LowCardinality(String)"},
+	{Name: "provider", Type: "LowCardinality(String)"},
+	{Name: "price_version", Type: "LowCardinality(String)"},
+	{Name: "currency", Type: "LowCardinality(String)"},
+	{Name: "event_id", Type: "UUID"},
+	{Name: "operation_id", Type: "UUID"},
+	{Name: "id_hash", Type: "UInt64"},
+	{Name: "digest", Type: "UInt64"},
+	{Name: "occurred_at", Type: "DateTime64(3, 'UTC')"},
+	{Name: "recorded_at", Type: "DateTime64(3, 'UTC')"},
+	{Name: "input_tokens", Type: "UInt64"},
+	{Name: "cache_read_tokens", Type: "UInt64"},
+	{Name: "cache_write_5m_tokens", Type: "UInt64"},
+	{Name: "cache_write_1h_tokens", Type: "UInt64"},
+	{Name: "output_tokens", Type: "UInt64"},
+	{Name: "reasoning_tokens", Type: "UInt64"},
+	{Name: "images", Type: "UInt64"},
+	{Name: "cost", Type: "Decimal(18, 12)"},
+	{Name: "outcome", Type: "Enum8('none' = 0, 'completed' = 1, 'cancelled' = 2, 'upstream_error' = 3, 'timeout' = 4, 'abandoned' = 5)"},
+	{Name: "usage_source", Type: "Enum8('none' = 0, 'reported' = 1, 'estimated' = 2)"},
+	{Name: "http_status", Type: "UInt16"},
+	{Name: "latency_ms", Type: "UInt32"},
+	{Name: "ttft_ms", Type: "UInt32"},
+	{Name: "latency_class", Type: "UInt8"},
+	{Name: "ttft_class", Type: "UInt8"},
+	{Name: "stream", Type: "Bool"},
+	{Name: "producer", Type: "LowCardinality(String)"},
+	{Name: "external_id", Type: "String"},
+	{Name: "insert_by", Type: "DateTime64(3, 'UTC')"}, // not a column of the row: see appendTo
+}
+
+// insertRows names the columns in their order.
+var insertRows = func() string {
+	names := make([]string, len(insertColumns))
+	for i, c := range insertColumns {
+		names[i] = c.Name
+	}
+	return "INSERT INTO usage_events (" + strings.Join(names, ", ") + ")"
+}()
 
 // rows are the columns of one batch. They are reused from batch to batch.
 type rows struct {
@@ -60,7 +103,7 @@ type rows struct {
 
 func (r *rows) len() int { return len(r.seq) }
 
-// columns lists the columns in the order of insertRows.
+// columns lists the columns in the order of insertColumns.
 func (r *rows) columns() []any {
 	return []any{
 		r.shard, r.seq, r.idx, r.disposition, r.reason,
@@ -133,10 +176,11 @@ func (r *rows) addUndecodable(p place, why error) {
 }
 
 // appendTo hands the columns to the driver.
-func (r *rows) appendTo(b driver.Batch) error {
-	for i, c := range r.columns() {
+func (r *rows) appendTo(b driver.Batch, by time.Time) error {
+	deadlines := slices.Repeat([]int64{by.UnixMilli()}, r.len())
+	for i, c := range append(r.columns(), deadlines) {
 		if err := b.Column(i).Append(c); err != nil {
-			return fmt.Errorf("column %d: %w", i, err)
+			return fmt.Errorf("column %s: %w", insertColumns[i].Name, err)
 		}
 	}
 	return nil

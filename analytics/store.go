@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -26,12 +27,26 @@ var (
 		"min_insert_block_size_bytes":     0,
 		"max_insert_threads":              1,
 		"max_partitions_per_insert_block": 1,
-		"max_execution_time":              120,
+		"max_execution_time":              int(insertTimeMax.Seconds()),
 	}
 	querySettings = clickhouse.Settings{
 		"optimize_use_projections": 1,
 		"max_execution_time":       60,
 	}
+	// scanSettings are for questions about all rows, whose answers are read no
+	// faster than the log beside them: only the caller's context bounds them.
+	scanSettings = clickhouse.Settings{
+		"optimize_use_projections": 1,
+		"max_execution_time":       0,
+	}
+)
+
+const (
+	// insertTimeMax bounds an insert on the server; the client waits a little
+	// longer, so that a server out of reach cannot hold the ingester for ever.
+	insertTimeMax  = 2 * time.Minute
+	insertWaitMax  = insertTimeMax + 10*time.Second
+	answerStartMax = 10 * time.Minute // until the first row of an answer
 )
 
 // insertRowsMax bounds one INSERT; up to it ClickHouse makes one block of it,
@@ -49,6 +64,7 @@ type Store struct {
 	options  *clickhouse.Options
 	database string
 	logger   *slog.Logger
+	force    bool // for tests: only projections may answer
 }
 
 // Open applies the migrations to the database that dsn names and connects. The
@@ -66,6 +82,9 @@ func open(ctx context.Context, options *clickhouse.Options, logger *slog.Logger)
 		options.Auth.Database = "default"
 	}
 	options.MaxOpenConns, options.MaxIdleConns = 16, 16
+	if options.ReadTimeout == 0 {
+		options.ReadTimeout = answerStartMax
+	}
 	if err := migrations.Apply(ctx, options); err != nil {
 		return nil, err
 	}
@@ -86,7 +105,30 @@ func (s *Store) Close() error { return s.conn.Close() }
 func (s *Store) Ping(ctx context.Context) error { return s.conn.Ping(ctx) }
 
 func (s *Store) query(ctx context.Context, params clickhouse.Parameters) context.Context {
-	return clickhouse.Context(ctx, clickhouse.WithSettings(querySettings), clickhouse.WithParameters(params))
+	settings := querySettings
+	if s.force {
+		settings = maps.Clone(settings)
+		settings["force_optimize_projection"] = 1
+	}
+	return clickhouse.Context(ctx, clickhouse.WithSettings(settings), clickhouse.WithParameters(params))
+}
+
+// scan is query for questions about all rows.
+func (s *Store) scan(ctx context.Context, params clickhouse.Parameters) context.Context {
+	return clickhouse.Context(ctx, clickhouse.WithSettings(scanSettings), clickhouse.WithParameters(params))
+}
+
+// Codes of ClickHouse's exceptions that are told apart.
+const (
+	codeUnknownTable    = 60
+	codeUnknownDatabase = 81
+)
+
+// isTableGone reports whether the table is not there: dropped, or replaced by a
+// rebuild that began since.
+func isTableGone(err error) bool {
+	var e *clickhouse.Exception
+	return errors.As(err, &e) && (e.Code == codeUnknownTable || e.Code == codeUnknownDatabase)
 }
 
 // Checkpoint says how far the rows of a shard go.
@@ -115,16 +157,24 @@ func (s *Store) Checkpoint(ctx context.Context, shard int) (Checkpoint, error) {
 	return c, nil
 }
 
-// insert lands the batch, whole or not at all. After an error the caller does
-// not know which, and must read the checkpoint.
-func (s *Store) insert(ctx context.Context, queryID string, r *rows) error {
-	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(insertSettings), clickhouse.WithQueryID(queryID))
+// forEver is the deadline of an insert that nobody else can come in between.
+var forEver = time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// insert lands the batch, whole or not at all; the server refuses it if it comes
+// later than by. After an error the caller does not know which, and must read the
+// checkpoint.
+func (s *Store) insert(ctx context.Context, queryID string, r *rows, by time.Time) error {
+	ctx, cancel := context.WithTimeout(ctx, insertWaitMax)
+	defer cancel()
+	// With the types at hand the driver need not ask for them before every insert.
+	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(insertSettings), clickhouse.WithQueryID(queryID),
+		clickhouse.WithColumnNamesAndTypes(insertColumns))
 	batch, err := s.conn.PrepareBatch(ctx, insertRows)
 	if err != nil {
 		return fmt.Errorf("prepare insert: %w", err)
 	}
 	defer batch.Close()
-	if err := r.appendTo(batch); err != nil {
+	if err := r.appendTo(batch, by); err != nil {
 		return fmt.Errorf("build insert: %w", err)
 	}
 	if err := batch.Send(); err != nil {
@@ -165,26 +215,43 @@ func (s *Store) killInserts(ctx context.Context, prefix string) error {
 }
 
 const selectIDHashes = `
-SELECT groupArray(id_hash)
+SELECT id_hash
 FROM usage_events
-WHERE shard = {shard:UInt16} AND disposition IN ('counted', 'sandbox')
-GROUP BY cityHash64(id_hash) % 4096`
+WHERE shard = {shard:UInt16} AND disposition IN ('counted', 'sandbox')`
+
+// hashesAtOnce is how many hashes go to the filter in one call: it likes many.
+const hashesAtOnce = 1 << 19
 
 // idHashes streams the hash of every id that has been counted.
-func (s *Store) idHashes(ctx context.Context, shard int, each func([]uint64)) error {
-	found, err := s.conn.Query(s.query(ctx, clickhouse.Parameters{"shard": fmt.Sprint(shard)}), selectIDHashes)
+func (s *Store) idHashes(ctx context.Context, shard int, out chan<- []uint64) error {
+	found, err := s.conn.Query(s.scan(ctx, clickhouse.Parameters{"shard": fmt.Sprint(shard)}), selectIDHashes)
 	if err != nil {
 		return fmt.Errorf("read the counted ids of shard %d: %w", shard, err)
 	}
 	defer found.Close()
-	for found.Next() {
-		var hashes []uint64
-		if err := found.Scan(&hashes); err != nil {
-			return fmt.Errorf("read the counted ids of shard %d: %w", shard, err)
+	var hashes []uint64
+	for more := true; more; {
+		var hash uint64
+		if more = found.Next(); more {
+			if err := found.Scan(&hash); err != nil {
+				return fmt.Errorf("read the counted ids of shard %d: %w", shard, err)
+			}
+			hashes = append(hashes, hash)
 		}
-		each(hashes)
+		if len(hashes) < hashesAtOnce && more || len(hashes) == 0 {
+			continue
+		}
+		select {
+		case out <- hashes:
+			hashes = make([]uint64, 0, hashesAtOnce) // the filter works on the other one meanwhile
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
-	return found.Err()
+	if err := found.Err(); err != nil {
+		return fmt.Errorf("read the counted ids of shard %d: %w", shard, err)
+	}
+	return nil
 }
 
 const selectDigests = `

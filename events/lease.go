@@ -1,6 +1,7 @@
 package events
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -28,7 +29,7 @@ type Lease struct {
 	js       jetstream.JetStream
 	kv       jetstream.KeyValue
 	key      string
-	holder   string
+	entry    []byte // what the key holds while it is ours: the holder and a number of its own
 	ttl      time.Duration
 	now      func() time.Time
 	urgent   bool
@@ -36,18 +37,19 @@ type Lease struct {
 	markLost context.CancelFunc
 	stop     context.CancelFunc
 	stopped  chan struct{}
+	fence    uint64
 
+	release  sync.Once
 	mu       sync.Mutex
 	revision uint64
-	fence    uint64
-	until    time.Time // on this process's monotonic clock
+	until    time.Time // by this process's clocks, from before the server heard of it
 }
 
 // LeaseOptions name a lease.
 type LeaseOptions struct {
 	Name   string        // e.g. "ingest-0"
 	Holder string        // who holds it, for people to read
-	TTL    time.Duration // how long it outlives its holder; at least 1 s
+	TTL    time.Duration // how long it outlives its holder; in seconds, rounded up, at least 1 s
 	Now    func() time.Time
 
 	// Urgent asks the holder to give the lease up, and keeps others from taking it
@@ -60,36 +62,62 @@ func wanted(name string) string { return name + ".wanted" }
 
 // TryLease takes the lease if it is free. The error wraps ErrLeaseHeld if it is not.
 func (l *Log) TryLease(ctx context.Context, o LeaseOptions) (*Lease, error) {
-	kv, err := l.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
-		Bucket: leaseBucket, Storage: jetstream.FileStorage, LimitMarkerTTL: time.Second,
-	})
+	// The server counts whole seconds and would drop a fraction: the key would
+	// then end before its holder thinks so.
+	o.TTL = max(time.Second, (o.TTL + time.Second - 1).Truncate(time.Second))
+	kv, err := l.leases(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("open the leases: %w", err)
 	}
 	if o.Urgent {
-		_, err = kv.Create(ctx, wanted(o.Name), []byte(o.Holder), jetstream.KeyTTL(o.TTL))
-		if err != nil && !errors.Is(err, jetstream.ErrKeyExists) {
+		// Anew at every try, so that it lasts for as long as its taker waits.
+		_, err = l.js.PublishMsg(ctx, leaseMessage(wanted(o.Name), []byte(o.Holder)), jetstream.WithMsgTTL(o.TTL))
+		if err != nil {
 			return nil, fmt.Errorf("ask for lease %s: %w", o.Name, err)
 		}
 	} else if _, err := kv.Get(ctx, wanted(o.Name)); err == nil {
 		return nil, fmt.Errorf("lease %s is wanted by an operator: %w", o.Name, ErrLeaseHeld)
 	}
+	entry := []byte(o.Holder + "\n" + NewID().String())
 	asked := o.Now()
-	revision, err := kv.Create(ctx, o.Name, []byte(o.Holder), jetstream.KeyTTL(o.TTL))
+	revision, err := kv.Create(ctx, o.Name, entry, jetstream.KeyTTL(o.TTL))
 	if errors.Is(err, jetstream.ErrKeyExists) {
 		return nil, fmt.Errorf("lease %s: %w", o.Name, ErrLeaseHeld)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("take lease %s: %w", o.Name, err)
 	}
-	lease := &Lease{js: l.js, kv: kv, key: o.Name, holder: o.Holder, ttl: o.TTL, now: o.Now, urgent: o.Urgent,
-
+	lease := &Lease{js: l.js, kv: kv, key: o.Name, entry: entry, ttl: o.TTL, now: o.Now, urgent: o.Urgent,
 		revision: revision, fence: revision, until: asked.Add(o.TTL), stopped: make(chan struct{})}
 	lease.lost, lease.markLost = context.WithCancel(context.Background())
 	var renewing context.Context
 	renewing, lease.stop = context.WithCancel(context.Background())
 	go lease.renew(renewing)
 	return lease, nil
+}
+
+// leases opens the bucket, and makes it with as many replicas as the log has if
+// it is not there. One that is there is left as its operator has set it up.
+func (l *Log) leases(ctx context.Context) (jetstream.KeyValue, error) {
+	kv, err := l.js.KeyValue(ctx, leaseBucket)
+	if !errors.Is(err, jetstream.ErrBucketNotFound) {
+		return kv, err
+	}
+	s, err := l.js.Stream(ctx, usageStream(0))
+	if err != nil {
+		return nil, err
+	}
+	return l.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
+		Bucket: leaseBucket, Storage: jetstream.FileStorage, LimitMarkerTTL: time.Second, Replicas: s.CachedInfo().Config.Replicas,
+	})
+}
+
+// leaseMessage is a key-value put that can carry what kv.Put and kv.Update
+// cannot: a TTL.
+func leaseMessage(key string, value []byte) *nats.Msg {
+	m := nats.NewMsg("$KV." + leaseBucket + "." + key)
+	m.Data = value
+	return m
 }
 
 // WaitLease takes the lease as soon as it is free.
@@ -107,42 +135,65 @@ func (l *Log) WaitLease(ctx context.Context, o LeaseOptions) (*Lease, error) {
 	}
 }
 
-// renew extends the lease three times a TTL. A key-value update would drop the
-// key's TTL, so it publishes the entry itself, with TTL and expected revision.
+// renew extends the lease three times a TTL, until it is released, wanted by an
+// operator or at its end.
 func (l *Lease) renew(ctx context.Context) {
 	defer close(l.stopped)
 	defer l.markLost()
 	ticker := time.NewTicker(l.ttl / 3)
 	defer ticker.Stop()
 	for {
+		end := time.NewTimer(l.deadline().Sub(l.now()))
 		select {
 		case <-ctx.Done():
-			return
 		case <-ticker.C:
-		}
-		if !l.urgent {
-			if _, err := l.kv.Get(ctx, wanted(l.key)); err == nil {
-				return // an operator asks for it
-			}
-		}
-		asked := l.now()
-		attempt, cancel := context.WithTimeout(ctx, l.ttl/3)
-		m := nats.NewMsg("$KV." + leaseBucket + "." + l.key)
-		m.Data = []byte(l.holder)
-		ack, err := l.js.PublishMsg(attempt, m,
-			jetstream.WithExpectLastSequencePerSubject(l.revision), jetstream.WithMsgTTL(l.ttl))
-		cancel()
-		var api *jetstream.APIError
-		switch {
-		case err == nil:
-			l.mu.Lock()
-			l.revision, l.until = ack.Sequence, asked.Add(l.ttl)
-			l.mu.Unlock()
-		case errors.As(err, &api): // expired, and perhaps taken by another
-			return
-		case l.now().After(l.deadline()):
+		case <-end.C: // also while the log is out of reach: lost means lost in time
+			end.Stop()
 			return
 		}
+		end.Stop()
+		if ctx.Err() != nil || !l.renewOnce(ctx) {
+			return
+		}
+	}
+}
+
+// renewOnce returns false when the lease is at an end. Out of reach is not.
+func (l *Lease) renewOnce(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, min(l.ttl/3, l.deadline().Sub(l.now())))
+	defer cancel()
+	if !l.urgent {
+		if _, err := l.kv.Get(ctx, wanted(l.key)); err == nil {
+			return false
+		}
+	}
+	asked := l.now()
+	ack, err := l.js.PublishMsg(ctx, leaseMessage(l.key, l.entry),
+		jetstream.WithExpectLastSequencePerSubject(l.revision), jetstream.WithMsgTTL(l.ttl))
+	switch judge(err) {
+	case answerStored:
+		l.extend(ack.Sequence, asked)
+	case answerConflict:
+		// It expired, or an earlier attempt of ours was stored and its answer lost.
+		e, err := l.kv.Get(ctx, l.key)
+		if err == nil && bytes.Equal(e.Value(), l.entry) {
+			l.extend(e.Revision(), time.Time{})
+			return true
+		}
+		return err != nil && !errors.Is(err, jetstream.ErrKeyNotFound)
+	case answerRefused:
+		return false
+	}
+	return true
+}
+
+// extend takes note of a renewal; asked is zero when nobody knows when it was.
+func (l *Lease) extend(revision uint64, asked time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.revision = revision
+	if !asked.IsZero() {
+		l.until = asked.Add(l.ttl)
 	}
 }
 
@@ -153,10 +204,18 @@ func (l *Lease) deadline() time.Time {
 }
 
 // Valid is true while at least half of the TTL is left: whatever starts now and
-// takes less than that ends before another process can hold the lease.
+// takes less than that ends before another process can hold the lease. Both of
+// the machine's clocks must say so: the monotonic one stands still while a
+// machine is suspended, and the wall clock can be set back.
 func (l *Lease) Valid() bool {
-	return l.lost.Err() == nil && l.now().Add(l.ttl/2).Before(l.deadline())
+	latest, until := l.now().Add(l.ttl/2), l.deadline()
+	return l.lost.Err() == nil && latest.Before(until) && latest.Round(0).Before(until.Round(0))
 }
+
+// Until is the instant by which what the lease guards must have begun, a quarter
+// of the TTL before another process can hold it. It is for servers that refuse what
+// comes late, whose clocks must agree with this one's to well within that quarter.
+func (l *Lease) Until() time.Time { return l.deadline().Add(-l.ttl / 4) }
 
 // Fence is larger for each holder than for all before it.
 func (l *Lease) Fence() uint64 { return l.fence }
@@ -165,17 +224,19 @@ func (l *Lease) Fence() uint64 { return l.fence }
 func (l *Lease) Lost() <-chan struct{} { return l.lost.Done() }
 
 // Release gives the lease up. It is idempotent.
-func (l *Lease) Release(ctx context.Context) error {
+func (l *Lease) Release(ctx context.Context) (err error) {
 	l.stop()
 	<-l.stopped
-	if l.urgent {
-		if err := l.kv.Delete(ctx, wanted(l.key)); err != nil {
-			return fmt.Errorf("release lease %s: %w", l.key, err)
+	l.release.Do(func() {
+		if l.urgent { // first: the lease itself still keeps others out
+			err = l.kv.Delete(ctx, wanted(l.key))
 		}
-	}
-	err := l.kv.Delete(ctx, l.key, jetstream.LastRevision(l.revision))
-	var api *jetstream.APIError
-	if err != nil && !errors.As(err, &api) {
+		gone := l.kv.Delete(ctx, l.key, jetstream.LastRevision(l.revision))
+		if judge(gone) != answerConflict { // a conflict: it expired, and may be another's
+			err = errors.Join(err, gone)
+		}
+	})
+	if err != nil {
 		return fmt.Errorf("release lease %s: %w", l.key, err)
 	}
 	return nil

@@ -54,6 +54,11 @@ CREATE TABLE IF NOT EXISTS usage_events
     producer LowCardinality(String),
     external_id String,
 
+    -- the fence: an INSERT says until when its writer holds the shard, and the server
+    -- refuses one that reaches it later, when the next writer may be at work
+    insert_by DateTime64(3, 'UTC') EPHEMERAL toDateTime64('2200-01-01 00:00:00', 3, 'UTC'),
+    in_time UInt8 MATERIALIZED throwIf(insert_by <= now64(3, 'UTC'), 'the INSERT came after the lease of its writer'),
+
     -- start and audit of the ingester in a few rows
     PROJECTION checkpoint
     (
@@ -71,10 +76,16 @@ CREATE TABLE IF NOT EXISTS usage_events
             sum(output_tokens), sum(reasoning_tokens), sum(images), sum(cost)
         GROUP BY org_id, toStartOfFifteenMinutes(occurred_at), disposition, team_id, key_id, model, outcome
     ),
+    -- one for each: their pairs would be nearly as many as the rows
     PROJECTION latency_by_quarter_hour
     (
-        SELECT org_id, toStartOfFifteenMinutes(occurred_at), disposition, latency_class, ttft_class, count()
-        GROUP BY org_id, toStartOfFifteenMinutes(occurred_at), disposition, latency_class, ttft_class
+        SELECT org_id, toStartOfFifteenMinutes(occurred_at), disposition, latency_class, count()
+        GROUP BY org_id, toStartOfFifteenMinutes(occurred_at), disposition, latency_class
+    ),
+    PROJECTION ttft_by_quarter_hour
+    (
+        SELECT org_id, toStartOfFifteenMinutes(occurred_at), disposition, ttft_class, count()
+        GROUP BY org_id, toStartOfFifteenMinutes(occurred_at), disposition, ttft_class
     ),
     -- the exact look-up behind the duplicate filter: a secondary index
     PROJECTION by_id

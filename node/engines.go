@@ -19,11 +19,14 @@ import (
 // EngineConfig says where NATS and ClickHouse are. With neither URL set, both
 // run embedded on DataDir.
 type EngineConfig struct {
-	DataDir       string `name:"data" env:"AIONE_DATA" default:"data" help:"Directory of the embedded engines, keys' pepper and endpoints." type:"path"`
-	NATSURL       string `name:"nats-url" env:"NATS_URL" help:"NATS servers to use instead of the embedded one."`
-	ClickHouseDSN string `name:"clickhouse-dsn" env:"CLICKHOUSE_DSN" help:"ClickHouse to use instead of the embedded one, for example clickhouse://host:9000/aione."`
-	Shards        int    `name:"shards" env:"AIONE_SHARDS" default:"1" help:"Usage streams; fixed when the log is created."`
-	Replicas      int    `name:"replicas" env:"AIONE_REPLICAS" default:"1" help:"Replicas of each stream; 3 in a cluster."`
+	DataDir        string `name:"data" env:"AIONE_DATA" default:"data" help:"Directory of the embedded engines, keys' pepper and endpoints." type:"path"`
+	NATSURL        string `name:"nats-url" env:"NATS_URL" help:"NATS servers to use instead of the embedded one."`
+	ClickHouseDSN  string `name:"clickhouse-dsn" env:"CLICKHOUSE_DSN" help:"ClickHouse to use instead of the embedded one, for example clickhouse://host:9000/aione."`
+	NATSPort       int    `name:"nats-port" env:"AIONE_NATS_PORT" default:"0" help:"Port of the embedded NATS on 127.0.0.1, so that other services find it again after a restart. Default: a free one."`
+	ClickHousePort int    `name:"clickhouse-port" env:"AIONE_CLICKHOUSE_PORT" default:"0" help:"The same for the embedded ClickHouse."`
+
+	Shards   int `name:"shards" env:"AIONE_SHARDS" default:"1" help:"Usage streams; fixed when the log is created."`
+	Replicas int `name:"replicas" env:"AIONE_REPLICAS" default:"1" help:"Replicas of each stream; 3 in a cluster."`
 }
 
 // Engines are NATS and ClickHouse, embedded or not.
@@ -67,7 +70,7 @@ func OpenEngines(ctx context.Context, c EngineConfig, logger *slog.Logger) (_ *E
 		e.Embedded = true
 	}
 	if c.NATSURL == "" {
-		if e.nats, err = embedded.StartNATS(embedded.NATSOptions{StoreDir: filepath.Join(c.DataDir, "nats")}); err != nil {
+		if e.nats, err = embedded.StartNATS(embedded.NATSOptions{StoreDir: filepath.Join(c.DataDir, "nats"), Port: c.NATSPort}); err != nil {
 			return nil, fmt.Errorf("start the embedded NATS: %w", err)
 		}
 		e.NATSURL = e.nats.URL()
@@ -79,7 +82,7 @@ func OpenEngines(ctx context.Context, c EngineConfig, logger *slog.Logger) (_ *E
 		return nil, fmt.Errorf("connect to NATS: %w", err)
 	}
 	if c.ClickHouseDSN == "" {
-		e.clickhouse, err = embedded.StartClickHouse(ctx, embedded.ClickHouseOptions{DataDir: filepath.Join(c.DataDir, "clickhouse"), Logger: logger})
+		e.clickhouse, err = embedded.StartClickHouse(ctx, embedded.ClickHouseOptions{DataDir: filepath.Join(c.DataDir, "clickhouse"), Port: c.ClickHousePort, Logger: logger})
 		if err != nil {
 			return nil, fmt.Errorf("start the embedded ClickHouse: %w", err)
 		}
@@ -101,6 +104,10 @@ func natsOptions(logger *slog.Logger) []nats.Option {
 			if err != nil {
 				logger.Warn("connection to NATS lost", "error", err)
 			}
+		}),
+		// Without it the client prints to standard error by itself.
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			logger.Info("the NATS client reports", "error", err)
 		}),
 	}
 }

@@ -32,15 +32,22 @@ type LedgerAudit struct {
 // to the rollups that dashboards read; the inputs stored on each invoice are what
 // the rows say up to its cut; each invoice comes out of its inputs as the same
 // bytes; journals sum to zero and numbers have no gaps. wait bounds how long it
-// waits for rows that are still on their way.
+// waits for rows of what was in the log when it began.
 func (n *Node) Verify(ctx context.Context, wait time.Duration, progress func(done, total uint64)) (Verification, error) {
 	var v Verification
+	ends := make([]uint64, n.Log.Shards()) // what comes later may still be on its way
+	for shard := range ends {
+		var err error
+		if ends[shard], _, err = n.Log.UsageEnd(ctx, shard); err != nil {
+			return v, err
+		}
+	}
 	waiting, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	if err := n.Projection.CaughtUp(waiting); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		return v, err
 	}
-	for shard := range n.Log.Shards() {
+	for shard := range ends {
 		a, err := n.Projection.AuditShard(ctx, n.Log, shard, progress)
 		if err != nil {
 			return v, err
@@ -49,8 +56,8 @@ func (n *Node) Verify(ctx context.Context, wait time.Duration, progress func(don
 		for _, d := range a.Differences {
 			v.Problems = append(v.Problems, fmt.Sprintf("shard %d: %s", shard, d))
 		}
-		if a.Through < a.LogEnd {
-			v.Problems = append(v.Problems, fmt.Sprintf("shard %d: metering is behind: rows go to sequence %d, the log to %d", shard, a.Through, a.LogEnd))
+		if a.Through < ends[shard] {
+			v.Problems = append(v.Problems, fmt.Sprintf("shard %d: metering is behind: rows go to sequence %d, the log to %d", shard, a.Through, ends[shard]))
 		}
 	}
 	end, err := n.Log.LedgerEnd(ctx)

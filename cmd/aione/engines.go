@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"io"
+	"os"
 
 	"aione/embedded"
 	"aione/node"
@@ -17,7 +18,7 @@ func (c *enginesCmd) Run(ctx context.Context, g *globals, out *output) error {
 		return err
 	}
 	defer e.Close()
-	at := node.Endpoints{NATSURL: e.NATSURL, ClickHouseDSN: e.ClickHouseDSN}
+	at := node.Endpoints{NATSURL: e.NATSURL, ClickHouseDSN: e.ClickHouseDSN, PID: os.Getpid()}
 	err = out.result(at, func() {
 		out.say("NATS_URL=%s", at.NATSURL)
 		out.say("CLICKHOUSE_DSN=%s", at.ClickHouseDSN)

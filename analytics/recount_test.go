@@ -1,0 +1,214 @@
+package analytics
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/shopspring/decimal"
+
+	"aione/events"
+	"aione/ledger"
+)
+
+// recount is an independent sum of usage events, by any key.
+type recount map[string]*Sums
+
+func (m recount) add(key string, u events.Usage) {
+	if m[key] == nil {
+		m[key] = &Sums{}
+	}
+	s := Sums{Requests: 1, InputTokens: u.Tokens.Input, CacheReadTokens: u.Tokens.CacheRead,
+		CacheWrite5mTokens: u.Tokens.CacheWrite5m, CacheWrite1hTokens: u.Tokens.CacheWrite1h,
+		OutputTokens: u.Tokens.Output, ReasoningTokens: u.Tokens.Reasoning, Images: u.Images, Cost: u.Cost}
+	if u.Outcome != events.OutcomeCompleted && u.Outcome != events.OutcomeCancelled {
+		s.Errors = 1
+	}
+	m[key].Add(s)
+}
+
+func sameSums(a, b Sums) bool {
+	if !a.Cost.Equal(b.Cost) {
+		return false
+	}
+	a.Cost, b.Cost = decimal.Zero, decimal.Zero
+	return a == b
+}
+
+// within keeps the events of one org in [from, to).
+func within(us []events.Usage, org uuid.UUID, from, to time.Time) []events.Usage {
+	var out []events.Usage
+	for _, u := range us {
+		if u.OrgID == org && !u.OccurredAt.Before(from) && u.OccurredAt.Before(to) {
+			out = append(out, u)
+		}
+	}
+	return out
+}
+
+// hourOf is the UTC instant at which the hour of the zone's clock starts.
+func hourOf(t time.Time, zone *time.Location) time.Time {
+	local := t.In(zone)
+	into := time.Duration(local.Minute())*time.Minute + time.Duration(local.Second())*time.Second + time.Duration(local.Nanosecond())
+	return t.Add(-into).UTC()
+}
+
+// wantUsage compares the answer to q, which projections must give, with a recount.
+func (r *rig) wantUsage(us []events.Usage, q UsageQuery, what string) {
+	r.t.Helper()
+	zone, err := time.LoadLocation(q.Zone)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	key := func(date, model string, team, key uuid.UUID) string {
+		return fmt.Sprint(date, " ", model, " ", team, " ", key)
+	}
+	want := recount{}
+	for _, u := range within(us, q.OrgID, q.From, q.To) {
+		row := UsageRow{}
+		switch {
+		case q.By.Hour:
+			row.Date = hourOf(u.OccurredAt, zone).Format(time.RFC3339)
+		case q.By.Day:
+			row.Date = u.OccurredAt.In(zone).Format(time.DateOnly)
+		}
+		if q.By.Model {
+			row.Model = u.Model
+		}
+		if q.By.Team {
+			row.TeamID = u.TeamID
+		}
+		if q.By.Key {
+			row.KeyID = u.KeyID
+		}
+		want.add(key(row.Date, row.Model, row.TeamID, row.KeyID), u)
+	}
+	rows, total, err := r.forced().Usage(r.ctx, q)
+	if err != nil {
+		r.t.Fatalf("%s: %v", what, err)
+	}
+	if len(rows) != len(want) || total != len(want) {
+		r.t.Fatalf("%s: %d rows, total %d, want %d", what, len(rows), total, len(want))
+	}
+	for _, row := range rows {
+		k := key(row.Date, row.Model, row.TeamID, row.KeyID)
+		if want[k] == nil || !sameSums(*want[k], row.Sums) {
+			r.t.Fatalf("%s: %s = %+v, want %+v", what, k, row.Sums, want[k])
+		}
+	}
+}
+
+// wantDashboard compares every figure of a dashboard, which projections must
+// give, with a recount.
+func (r *rig) wantDashboard(us []events.Usage, q DashboardQuery) {
+	r.t.Helper()
+	zone, err := time.LoadLocation(q.Zone)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	d, err := r.forced().Dashboard(r.ctx, q)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	us = within(us, q.OrgID, q.From, q.To)
+	total, days, models, teams := recount{"": &Sums{}}, recount{}, recount{}, recount{}
+	var latencies, ttfts []uint32
+	for _, u := range us {
+		total.add("", u)
+		days.add(u.OccurredAt.In(zone).Format(time.DateOnly), u)
+		models.add(u.Model, u)
+		teams.add(u.TeamID.String(), u)
+		latencies = append(latencies, u.LatencyMS)
+		if u.TTFTMS > 0 {
+			ttfts = append(ttfts, u.TTFTMS)
+		}
+	}
+	got := map[string]recount{"total": {"": &d.Total.Sums}, "day": {}, "model": {}, "team": {}}
+	for i, day := range d.Days {
+		if want := q.From.In(zone).AddDate(0, 0, i).Format(time.DateOnly); day.Date != want {
+			r.t.Fatalf("%s: day %d is %s, want %s", q.Zone, i, day.Date, want)
+		}
+		if day.Requests > 0 {
+			got["day"][day.Date] = &day.Sums
+		}
+	}
+	for _, m := range d.Models {
+		got["model"][m.Model] = &m.Sums
+	}
+	for _, team := range d.Teams {
+		got["team"][team.TeamID.String()] = &team.Sums
+	}
+	for name, want := range map[string]recount{"total": total, "day": days, "model": models, "team": teams} {
+		if !maps.EqualFunc(got[name], want, func(a, b *Sums) bool { return sameSums(*a, *b) }) {
+			r.t.Fatalf("%s: dashboard by %s = %v, want %v", q.Zone, name, got[name], want)
+		}
+	}
+	for _, p := range []struct {
+		name     string
+		got      uint32
+		permille int
+		of       []uint32
+	}{{"p50", d.LatencyP50MS, 500, latencies}, {"p95", d.LatencyP95MS, 950, latencies}, {"p99", d.LatencyP99MS, 990, latencies},
+		{"ttft p50", d.TTFTP50MS, 500, ttfts}, {"ttft p99", d.TTFTP99MS, 990, ttfts}} {
+		if want := nearestRank(p.of, p.permille); !closeTo(p.got, want) {
+			r.t.Fatalf("%s: %s = %d ms, want %d within 3.2 %%", q.Zone, p.name, p.got, want)
+		}
+	}
+}
+
+func nearestRank(of []uint32, permille int) uint32 {
+	if len(of) == 0 {
+		return 0
+	}
+	of = slices.Sorted(slices.Values(of))
+	return of[(len(of)*permille+999)/1000-1]
+}
+
+// closeTo allows 3.2 % of the latency plus one, and the rounding to a millisecond.
+func closeTo(got, want uint32) bool {
+	off := float64(got) - float64(want)
+	return max(off, -off) <= 0.032*float64(want+1)+1
+}
+
+// wantInputs compares what an invoice counts with a recount.
+func (r *rig) wantInputs(counted []placed, q ledger.InputsQuery) ledger.Inputs {
+	r.t.Helper()
+	zone, err := time.LoadLocation(q.Timezone)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	want := recount{}
+	var rows uint64
+	for _, p := range counted {
+		late := p.OccurredAt.Before(q.Start)
+		if p.OrgID != q.OrgID || !p.OccurredAt.Before(q.End) || p.seq > q.Cut || late && p.seq <= q.PreviousCut {
+			continue
+		}
+		origin := ""
+		if late {
+			origin = p.OccurredAt.In(zone).Format("2006-01")
+		}
+		want.add(p.Model+" "+p.PriceVersion+" "+origin, p.Usage)
+		rows++
+	}
+	in, err := r.store.Inputs(r.ctx, q)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	got := recount{}
+	for _, g := range in.Quantities {
+		errorsOf := uint64(0) // an invoice does not count errors
+		if w := want[g.Model+" "+g.PriceVersion+" "+g.Origin]; w != nil {
+			errorsOf = w.Errors
+		}
+		got[g.Model+" "+g.PriceVersion+" "+g.Origin] = &Sums{Requests: g.Requests, InputTokens: g.Tokens.Input, CacheReadTokens: g.Tokens.CacheRead,
+			CacheWrite5mTokens: g.Tokens.CacheWrite5m, CacheWrite1hTokens: g.Tokens.CacheWrite1h, OutputTokens: g.Tokens.Output,
+			ReasoningTokens: g.Tokens.Reasoning, Images: g.Images, Cost: g.Cost, Errors: errorsOf}
+	}
+	if in.Rows != rows || !maps.EqualFunc(got, want, func(a, b *Sums) bool { return sameSums(*a, *b) }) {
+		r.t.Fatalf("inputs of %+v: %d rows %v, want %d rows %v", q, in.Rows, got, rows, want)
+	}
+	return in
+}

@@ -1,0 +1,113 @@
+package bench
+
+import (
+	"encoding/json"
+	"os"
+	"testing"
+
+	"aione/demo"
+	"aione/embedded"
+)
+
+func TestMain(m *testing.M) { os.Exit(embedded.TestMain(m)) }
+
+// measured runs one measurement at a size that takes a moment. Whether figures are
+// good is for a quiet machine to say; here they must be there and make sense.
+func measured(t *testing.T, name string, size int) Report {
+	t.Helper()
+	trace, err := demo.Trace()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	o := Options{Size: size, Dir: dir}
+	for _, r := range trace {
+		o.Trace = append(o.Trace, Request{Prompt: r.Prompt, Completion: r.Completion})
+	}
+	report, err := Run(t.Context(), o, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if report.Machine.Cores < 1 || report.Machine.FsyncP50US <= 0 || report.Machine.ClickHouse == "" {
+		t.Errorf("the machine is %+v", report.Machine)
+	}
+	left, err := os.ReadDir(dir)
+	if err != nil || len(left) > 0 {
+		t.Errorf("the measurement left %v behind (%v)", left, err)
+	}
+	return report
+}
+
+// positive checks figures at their place in the JSON, which is what scripts read.
+func positive(t *testing.T, r Report, name string, figures ...string) {
+	t.Helper()
+	body, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all map[string]map[string]any
+	if err := json.Unmarshal(body, &all); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range figures {
+		if v, ok := all[name][f].(float64); !ok || v <= 0 {
+			t.Errorf("%s.%s is %v, want a positive number", name, f, all[name][f])
+		}
+	}
+}
+
+func TestIngest(t *testing.T) {
+	r := measured(t, "ingest", 3000)
+	positive(t, r, "ingest", "ratio", "events_per_s", "ceiling_events_per_s", "publish_events_per_s", "log_bytes_per_event",
+		"filter_bytes", "visible_p50_ms", "visible_p99_ms")
+	in := r.Ingest
+	if in.Events != 3000 || len(in.Rounds) != ingestRounds || len(in.Visible) != 3 {
+		t.Errorf("it measured %+v", in)
+	}
+	for _, v := range in.Visible {
+		if v.P50MS < v.DurableP50MS || v.P99MS < v.P50MS || v.MaxMS < v.P99MS {
+			t.Errorf("latencies out of order: %+v", v)
+		}
+	}
+}
+
+func TestEventsAPI(t *testing.T) {
+	r := measured(t, "events_api", 24_000)
+	positive(t, r, "events_api", "events_per_s", "p50_ms", "p99_ms", "mb_per_s", "ratio", "ceiling_events_per_s", "with_ingest_events_per_s")
+	if r.EventsAPI.Events != 24_000 {
+		t.Errorf("it measured %+v", r.EventsAPI)
+	}
+}
+
+func TestDashboard(t *testing.T) {
+	r := measured(t, "dashboard", 200_000)
+	positive(t, r, "dashboard", "p50_ms", "p99_ms", "rows", "parts", "disk_bytes", "projection_bytes", "clients_p99_ms")
+	d := r.Dashboard
+	if d.RawRowsSmall != 5000 || d.RawRowsLarge != 50_000 || d.Rows != 200_000 {
+		t.Errorf("the orgs have %d and %d rows of %d", d.RawRowsSmall, d.RawRowsLarge, d.Rows)
+	}
+	for _, org := range []OrgLatency{d.Small, d.Large} {
+		if org.Groups == 0 || org.Groups > org.RawRows || org.LatencyGroups == 0 || org.RowsRead == 0 {
+			t.Errorf("an org weighs %+v", org)
+		}
+	}
+}
+
+func TestRebuild(t *testing.T) {
+	r := measured(t, "rebuild", 3000)
+	positive(t, r, "rebuild", "ratio", "fill_ratio", "events_per_s", "ingest_events_per_s")
+	for _, round := range r.Rebuild.Rounds {
+		if !round.SameAndExchanged || round.CompareSeconds <= 0 {
+			t.Errorf("a round was %+v", round)
+		}
+	}
+}
+
+func TestUnknownNames(t *testing.T) {
+	if _, err := Run(t.Context(), Options{Trace: []Request{{Prompt: 1}}}, "speed"); err == nil {
+		t.Error("a measurement that does not exist was taken")
+	}
+	if _, err := Run(t.Context(), Options{}); err == nil {
+		t.Error("no trace was taken for one")
+	}
+}
