@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"io"
 	"log/slog"
 	"net/http"
@@ -29,7 +30,14 @@ import (
 	"github.com/shopspring/decimal"
 )
 
-func TestMain(m *testing.M) { os.Exit(embedded.TestMain(m)) }
+// These tests wait, mostly, so more of them may run at once than there are
+// processors; a -parallel that is given wins, as it is parsed after.
+func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
+	}
+	os.Exit(embedded.TestMain(m))
+}
 
 // bench is a whole gateway: real log on real NATS, real keys and catalog, the
 // simulated provider and the gateway behind real HTTP servers.
@@ -56,13 +64,15 @@ const upstreamKey = "upstream-secret-key-0123456789"
 // watched is the simulated provider; it counts requests and keeps the last body.
 type watched struct {
 	http.Handler
-	calls atomic.Int64
-	last  atomic.Pointer[[]byte]
+	calls  atomic.Int64
+	last   atomic.Pointer[[]byte]
+	header atomic.Pointer[http.Header]
 }
 
 func (s *watched) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	s.last.Store(&body)
+	s.header.Store(&r.Header)
 	s.calls.Add(1)
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	s.Handler.ServeHTTP(w, r)
@@ -132,15 +142,19 @@ func newBench(t testing.TB, edit func(*gateway.Config)) *bench {
 	b.upstream = &watched{Handler: simulator.New(simulator.Config{APIKey: upstreamKey})}
 	up := httptest.NewServer(b.upstream)
 	t.Cleanup(up.Close)
-	upstream := gateway.Upstream{Name: "acme-ai", BaseURL: up.URL + "/v1", APIKey: upstreamKey}
+	upstream := gateway.Upstream{Name: "acme-ai", BaseURL: up.URL + "/v1", Dialect: gateway.DialectAny, APIKey: upstreamKey}
 	renamed := upstream
 	renamed.Model = "provider/renamed-v2"
 	sandbox := gateway.Upstream{Name: "simulator", BaseURL: up.URL + "/v1/", APIKey: upstreamKey}
 	c := gateway.Config{
 		Log: b.tap, Keys: b.keys, Catalog: b.catalog, Rate: ledger.Rate,
-		Routes: map[string]gateway.Upstream{"renamed": renamed}, Default: upstream, Sandbox: sandbox,
+		Routes: map[string]gateway.Route{"renamed": {Upstreams: []gateway.Upstream{renamed}}}, Default: upstream, Sandbox: sandbox,
 		Timeouts: gateway.Timeouts{FirstByte: 1500 * time.Millisecond, Idle: time.Second, Total: 20 * time.Second, Drain: 1500 * time.Millisecond},
-		Logger:   slog.New(slog.NewTextHandler(b.logged, nil)),
+		// Faults come thick in tests: what retries and the circuit do to them has tests
+		// of its own.
+		Retry:   gateway.Retry{Pause: 10 * time.Millisecond, PauseMax: 100 * time.Millisecond},
+		Breaker: gateway.Breaker{Failures: 1 << 20},
+		Logger:  slog.New(slog.NewTextHandler(b.logged, nil)),
 	}
 	if edit != nil {
 		edit(&c)
@@ -180,13 +194,16 @@ func (b *bench) feed() {
 }
 
 // stock registers models and mints keys. Prices are such that every bucket shows
-// in the cost: 1, 0.1 and 3 per million for input, cached and output.
+// in the cost.
 func (b *bench) stock() {
 	ctx, by := b.t.Context(), catalog.By{Actor: "test", At: time.Now()}
 	for _, m := range []catalog.Model{
 		{ID: "small", Name: "Small", Provider: "acme", Aliases: []string{"s"}, Enabled: true},
 		{ID: "renamed", Name: "Renamed", Provider: "acme", Enabled: true},
 		{ID: "unpriced", Name: "Unpriced", Provider: "acme", Enabled: true},
+		{ID: "claude-opus-4-6", Name: "Opus", Provider: "acme", Aliases: []string{"opus-4-6"}, Enabled: true},
+		{ID: "gemini-2.5-flash-image", Name: "Flash Image", Provider: "acme", Enabled: true},
+		{ID: "tight", Name: "Tight", Provider: "acme", ContextLength: 100, Enabled: true},
 		{ID: "off", Name: "Off", Provider: "acme"},
 	} {
 		if err := b.catalog.RegisterModel(ctx, b.log, m, by); err != nil {
@@ -199,6 +216,7 @@ func (b *bench) stock() {
 			Model: m.ID, Currency: "CNY", EffectiveFrom: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC),
 			Input: decimal.RequireFromString("1"), CacheRead: decimal.RequireFromString("0.1"),
 			Output: decimal.RequireFromString("3"), Reasoning: decimal.RequireFromString("5"), Request: decimal.RequireFromString("0.000001"),
+			CacheWrite5m: decimal.RequireFromString("1.25"), CacheWrite1h: decimal.RequireFromString("2"), Image: decimal.RequireFromString("0.2"),
 		}
 		must(b.catalog.PublishPrice(ctx, b.log, catalog.Publication{Price: p, Backdate: true}, by))
 	}

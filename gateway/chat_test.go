@@ -21,6 +21,7 @@ const counted = `{"prompt_tokens":374,"completion_tokens":44,"cached_tokens":100
 var countedTokens = events.Tokens{Input: 274, CacheRead: 100, Output: 40, Reasoning: 4}
 
 func TestPlainAndStream(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, nil)
 	for _, stream := range []bool{false, true} {
 		for _, ask := range []bool{false, true} {
@@ -68,6 +69,7 @@ func TestPlainAndStream(t *testing.T) {
 }
 
 func TestSandboxIsNeverBilled(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, nil)
 	text := strings.Replace(body(true, counted), `"small"`, `"unpriced"`, 1)
 	a := b.ask(b.sandbox, text)
@@ -78,6 +80,7 @@ func TestSandboxIsNeverBilled(t *testing.T) {
 }
 
 func TestAliasAndRename(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, nil)
 	for sent, want := range map[string][2]string{"s": {"small", "small"}, "renamed": {"renamed", "provider/renamed-v2"}} {
 		a := b.ask(b.secret, strings.Replace(body(false, `{}`), `"small"`, `"`+sent+`"`, 1))
@@ -90,6 +93,7 @@ func TestAliasAndRename(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, func(c *gateway.Config) { c.BodyBytesMax = 4096 })
 	ok := body(false, `{}`)
 	model := func(name string) string { return strings.Replace(ok, `"small"`, name, 1) }
@@ -146,6 +150,7 @@ func TestRefusals(t *testing.T) {
 
 // TestNoRoute has no default upstream.
 func TestNoRoute(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, func(c *gateway.Config) { c.Default = gateway.Upstream{} })
 	if a := b.ask(b.secret, body(false, `{}`)); a.status != 503 || a.failure.Code != "no_upstream" {
 		t.Errorf("answer: %d %s", a.status, a.raw)
@@ -153,8 +158,9 @@ func TestNoRoute(t *testing.T) {
 }
 
 func TestModels(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, nil)
-	for secret, want := range map[string]string{b.secret: "renamed small", b.limited: "small", b.sandbox: "renamed small unpriced"} {
+	for secret, want := range map[string]string{b.secret: "claude-opus-4-6 gemini-2.5-flash-image renamed small tight", b.limited: "small", b.sandbox: "claude-opus-4-6 gemini-2.5-flash-image renamed small tight unpriced"} {
 		req := must(http.NewRequest("GET", b.url+"/v1/models", nil))
 		req.Header.Set("Authorization", "Bearer "+secret)
 		resp := must(http.DefaultClient.Do(req))
@@ -191,6 +197,7 @@ func TestModels(t *testing.T) {
 }
 
 func TestPriceIsStampedAtAdmission(t *testing.T) {
+	t.Parallel()
 	at := time.Now().Add(time.Hour)
 	b := newBench(t, func(c *gateway.Config) { c.Now = func() time.Time { return at } })
 	by := catalog.By{Actor: "test", At: time.Now()}
@@ -205,6 +212,7 @@ func TestPriceIsStampedAtAdmission(t *testing.T) {
 }
 
 func TestOverload(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, func(c *gateway.Config) { c.MaxInFlight = 1 })
 	release := make(chan struct{})
 	b.hold(&b.tap.onAdmit, release)

@@ -7,17 +7,18 @@ import (
 	"strconv"
 
 	"aione/keys"
-
-	"github.com/go-json-experiment/json"
 )
 
-// Types of an error, as OpenAI's clients know them.
+// Types of an error, as OpenAI's clients know them; the other dialects have theirs
+// by status.
 const (
 	typeInvalidRequest = "invalid_request_error"
 	typeAuthentication = "authentication_error"
 	typePermission     = "permission_error"
 	typeServer         = "server_error"
 	typeUpstream       = "upstream_error"
+	typeRateLimit      = "rate_limit_error"
+	typeQuota          = "insufficient_quota"
 )
 
 // apiError is an error as the client sees it. Its text never holds a secret, nor
@@ -33,29 +34,9 @@ type apiError struct {
 
 func (e *apiError) Error() string { return fmt.Sprintf("%d %s: %s", e.status, e.code, e.message) }
 
-// body is the error in the dialect of OpenAI.
-func (e *apiError) body() []byte {
-	type detail struct {
-		Message string  `json:"message"`
-		Type    string  `json:"type"`
-		Param   *string `json:"param"`
-		Code    string  `json:"code"`
-	}
-	d := detail{Message: e.message, Type: e.typ, Code: e.code}
-	if e.param != "" {
-		d.Param = &e.param
-	}
-	b, err := json.Marshal(struct {
-		Error detail `json:"error"`
-	}{d})
-	if err != nil { // text that is not UTF-8; none of ours
-		return []byte(`{"error":{"message":"Internal error.","type":"server_error","param":null,"code":"internal_error"}}`)
-	}
-	return b
-}
-
-func writeError(w http.ResponseWriter, e *apiError) {
-	b := e.body()
+// writeError answers with an error, in the client's dialect.
+func writeError(w http.ResponseWriter, c client, e *apiError) {
+	b := c.errorBody(e)
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Content-Length", strconv.Itoa(len(b)))
@@ -70,9 +51,17 @@ func badRequest(code, param, format string, args ...any) *apiError {
 	return &apiError{status: http.StatusBadRequest, typ: typeInvalidRequest, code: code, param: param, message: fmt.Sprintf(format, args...)}
 }
 
-// errNoKey is for requests without a Bearer token.
+func badJSON(err error) *apiError {
+	return badRequest("invalid_json", "", "The request body is not one valid JSON object in UTF-8: %s.", jsonProblem(err))
+}
+
+func missing(name string) *apiError {
+	return badRequest("missing_required_parameter", name, "You must provide '%s'.", name)
+}
+
+// errNoKey is for requests without an API key.
 var errNoKey = &apiError{status: http.StatusUnauthorized, typ: typeAuthentication, code: "invalid_api_key",
-	message: "You did not provide an API key. Send it as 'Authorization: Bearer <key>'."}
+	message: "You did not provide an API key. Send it as 'Authorization: Bearer <key>', or the way of the API's own clients."}
 
 func keyError(secret string, err error) *apiError {
 	masked := keys.Mask(secret)
@@ -102,6 +91,22 @@ func modelNotFound(model string) *apiError {
 func modelNotAllowed(model string) *apiError {
 	return &apiError{status: http.StatusForbidden, typ: typePermission, code: "model_not_allowed", param: "model",
 		message: fmt.Sprintf("This API key may not use the model %q.", model)}
+}
+
+// dialectNotServed is for a model whose upstreams speak another dialect, and to
+// which requests of this one are not translated.
+func dialectNotServed(model string, d Dialect) *apiError {
+	return badRequest("dialect_not_supported", "model", "The model %q cannot be called in the dialect of %s; call it by another API of this gateway, such as /v1/chat/completions.", model, d)
+}
+
+func contextExceeded(model string, limit, prompt, completion uint64) *apiError {
+	return badRequest("context_length_exceeded", "messages",
+		"The context of %q is %d tokens; this request has about %d tokens of prompt and asks for up to %d more.", model, limit, prompt, completion)
+}
+
+func addressNotAllowed(masked string) *apiError {
+	return &apiError{status: http.StatusForbidden, typ: typePermission, code: "ip_not_allowed",
+		message: "The API key " + masked + " may not be used from this address."}
 }
 
 func modelUnavailable(model, code, why string) *apiError {

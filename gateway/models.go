@@ -30,9 +30,9 @@ type modelItem struct {
 func (g *Gateway) models(w http.ResponseWriter, r *http.Request) {
 	now := g.config.Now()
 	w.Header().Set("X-Request-Id", events.NewID().String())
-	key, e := g.authenticate(r, now)
+	key, e := g.authenticate(openAI{}, r, now)
 	if e != nil {
-		writeError(w, e)
+		writeError(w, openAI{}, e)
 		return
 	}
 	list := modelList{Object: "list", Data: []modelItem{}}
@@ -46,7 +46,7 @@ func (g *Gateway) models(w http.ResponseWriter, r *http.Request) {
 	body, err := json.Marshal(list)
 	if err != nil {
 		g.logger.Error("list the models", "error", err)
-		writeError(w, errInternal)
+		writeError(w, openAI{}, errInternal)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -55,7 +55,7 @@ func (g *Gateway) models(w http.ResponseWriter, r *http.Request) {
 }
 
 func (g *Gateway) callable(m catalog.Model, key keys.Key) bool {
-	if _, ok := g.route(m.ID, key.Sandbox); !ok {
+	if len(g.routes.of(m, key.Sandbox)) == 0 {
 		return false
 	}
 	if key.Sandbox {

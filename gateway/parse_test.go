@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"reflect"
 	"strings"
 	"testing"
@@ -22,7 +23,7 @@ func TestUsageTakenApart(t *testing.T) {
 		cached, reasoning := count.Draw(t, "cached"), count.Draw(t, "reasoning")
 		raw := fmt.Sprintf(`{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":0,"prompt_tokens_details":{"cached_tokens":%d,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":%d}}`,
 			prompt, completion, cached, reasoning)
-		tokens, err := parseUsage([]byte(raw))
+		tokens, err := parseOpenAIUsage([]byte(raw))
 		plausible := 0 <= cached && cached <= prompt && prompt <= plausibleTokensMax && 0 <= reasoning && reasoning <= completion && completion <= plausibleTokensMax
 		if plausible != (err == nil) {
 			t.Fatalf("plausible %v, error %v", plausible, err)
@@ -45,11 +46,11 @@ func TestUsageNotBelieved(t *testing.T) {
 		`{}`, `{"prompt_tokens":1}`, `{"completion_tokens":1}`, `{"prompt_tokens":1.5,"completion_tokens":1}`, `{"prompt_tokens":"1","completion_tokens":1}`,
 		`{"prompt_tokens":1e3,"completion_tokens":1}`, `{"prompt_tokens":99999999999999999999,"completion_tokens":1}`, `{"prompt_tokens":null,"completion_tokens":1}`,
 	} {
-		if tokens, err := parseUsage([]byte(raw)); !errors.Is(err, errImplausible) {
+		if tokens, err := parseOpenAIUsage([]byte(raw)); !errors.Is(err, errImplausible) {
 			t.Errorf("%s: %+v, %v", raw, tokens, err)
 		}
 	}
-	if tokens, err := parseUsage([]byte(`{"prompt_tokens":0,"completion_tokens":0,"prompt_tokens_details":null}`)); err != nil || tokens.Total() != 0 {
+	if tokens, err := parseOpenAIUsage([]byte(`{"prompt_tokens":0,"completion_tokens":0,"prompt_tokens_details":null}`)); err != nil || tokens.Total() != 0 {
 		t.Errorf("an explicit zero: %+v, %v", tokens, err)
 	}
 }
@@ -102,7 +103,7 @@ func TestUpstreamBody(t *testing.T) {
 			raw, _ = json.MarshalIndent(request, " ", "\t")
 		}
 		before := string(raw)
-		q, bad := parseChat(raw)
+		q, bad := (openAI{}).parse(nil, raw)
 		if bad != nil {
 			t.Fatalf("%s: %v", raw, bad)
 		}
@@ -110,7 +111,7 @@ func TestUpstreamBody(t *testing.T) {
 			t.Fatalf("%s: model %q, stream %v", raw, q.model, q.stream)
 		}
 		name := rapid.SampledFrom([]string{q.model, "renamed", `re"named`}).Draw(t, "upstream model")
-		out := q.upstreamBody(name)
+		_, out, _ := openAIWire{}.call(q, Upstream{Model: name}, http.Header{})
 		var got map[string]any
 		if err := json.Unmarshal(out, &got); err != nil {
 			t.Fatalf("%s became %s: %v", raw, out, err)
@@ -140,13 +141,13 @@ func TestUpstreamBody(t *testing.T) {
 func TestParseNeverPanics(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		raw := rapid.SliceOfN(rapid.SampledFrom([]byte("{}[]\",:\\ umodelsg01tfn\xff\n")), 0, 60).Draw(t, "body")
-		if q, bad := parseChat(raw); bad == nil {
+		if q, bad := (openAI{}).parse(nil, raw); bad == nil {
 			if !json.Valid(raw) {
 				t.Fatalf("accepted %q", raw)
 			}
-			_ = q.upstreamBody("m")
+			_, _, _ = openAIWire{}.call(q, Upstream{Model: "m"}, http.Header{})
 		}
-		_ = scanChunk(raw)
+		_ = scanChunk(raw, nil)
 	})
 }
 
@@ -162,7 +163,7 @@ func TestScanCountsText(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		scan := scanChunk(raw)
+		scan := scanChunk(raw, nil)
 		var decoded struct {
 			Choices []struct {
 				Delta struct {
@@ -186,11 +187,11 @@ func TestScanCountsText(t *testing.T) {
 		`{"choices":[],"usage": {"prompt_tokens":1}}`:                         {usage: true},
 		`{"error":{"message":"x"}}`:                                           {failure: true},
 		`{"error":null,"usage":null}`:                                         {},
-		`[{"type":"text","text":"abcd"}]`:                                     {partBytes: 4},
+		`[{"type":"text","text":"abcd"}]`:                                     {textBytes: 4},
 		`["content","usage"]`:                                                 {},
 		`{"content":"\u4e2d\n\u0041"}`:                                        {textBytes: 5},
 	} {
-		if got := scanChunk([]byte(raw)); got != want {
+		if got := scanChunk([]byte(raw), nil); got != want {
 			t.Errorf("%s: %+v, want %+v", raw, got, want)
 		}
 	}
@@ -200,7 +201,7 @@ func BenchmarkScanChunk(b *testing.B) {
 	raw := []byte(`{"id":"chatcmpl-123","object":"chat.completion.chunk","created":1694268190,"model":"gpt-4o-mini","system_fingerprint":"fp_44709d6fcb","choices":[{"index":0,"delta":{"content":" Hello there"},"logprobs":null,"finish_reason":null}],"usage":null}`)
 	b.SetBytes(int64(len(raw)))
 	for b.Loop() {
-		_ = scanChunk(raw)
+		_ = scanChunk(raw, nil)
 	}
 }
 
@@ -209,10 +210,10 @@ func BenchmarkParseChat(b *testing.B) {
 	b.SetBytes(int64(len(raw)))
 	b.ReportAllocs()
 	for b.Loop() {
-		q, bad := parseChat(raw)
+		q, bad := (openAI{}).parse(nil, raw)
 		if bad != nil {
 			b.Fatal(bad)
 		}
-		_ = q.upstreamBody("renamed")
+		_, _, _ = openAIWire{}.call(q, Upstream{Model: "renamed"}, http.Header{})
 	}
 }

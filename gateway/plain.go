@@ -13,17 +13,18 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// relayPlain holds the whole answer back until its usage is durable.
-func (x *exchange) relayPlain(w http.ResponseWriter, resp *http.Response) {
+// relayPlain holds the whole answer back until its usage is durable. If over, the
+// request is answered and settled; see once.
+func (x *exchange) relayPlain(w http.ResponseWriter, resp *http.Response) (f failure, over bool) {
 	body, err := x.readAnswer(resp)
-	var r result
+	r := result{status: resp.StatusCode, text: &written{}}
 	if err == nil {
-		r, err = x.readResult(body)
+		body, r.reading, err = x.attempt.wire.plain(x.request, body, r.text)
 	}
-	r.status = resp.StatusCode
 	if err != nil {
-		x.fail(w, x.failure(err), result{nothing: true, status: r.status})
-		return
+		f := x.failure(err)
+		f.status = resp.StatusCode
+		return f, false
 	}
 	r.ttftMS = x.sinceReceivedMS()
 	r.outcome = events.OutcomeCompleted
@@ -31,8 +32,8 @@ func (x *exchange) relayPlain(w http.ResponseWriter, resp *http.Response) {
 		r.outcome = events.OutcomeCancelled
 	}
 	if err := x.settle(r); err != nil {
-		writeError(w, errNotDurable)
-		return
+		writeError(w, x.client, errNotDurable)
+		return failure{}, true
 	}
 	out := x.clientWriter(w)
 	w.Header().Set("Content-Type", "application/json")
@@ -46,6 +47,7 @@ func (x *exchange) relayPlain(w http.ResponseWriter, resp *http.Response) {
 	}
 	_ = out.flush()
 	out.done()
+	return failure{}, true
 }
 
 // writeBytesMax is what one Timeouts.Write is given for.
@@ -85,44 +87,6 @@ func (p progressReader) Read(b []byte) (int, error) {
 		p.x.progress()
 	}
 	return n, err
-}
-
-// readResult checks that the whole body is one answer and finds its usage.
-func (x *exchange) readResult(body []byte) (result, error) {
-	var usage, failed, choices span
-	_, err := eachMember(body, 0, func(name string, at span) {
-		switch name {
-		case "usage":
-			usage = at
-		case "error":
-			failed = at
-		case "choices":
-			choices = at
-		}
-	}, lenient)
-	switch {
-	case err != nil:
-		return result{}, fmt.Errorf("%w: %s", errGarbage, jsonProblem(err))
-	case !failed.empty() && body[failed.from] == '{':
-		return result{}, errFailedInside
-	case choices.empty() || body[choices.from] != '[':
-		return result{}, fmt.Errorf("%w: no choices", errGarbage)
-	}
-	r := result{textBytes: scanChunk(body[choices.from:choices.to]).textBytes}
-	if !usage.empty() && body[usage.from] == '{' {
-		r.reported = x.believe(body[usage.from:usage.to])
-	}
-	return r, nil
-}
-
-// believe parses reported usage; nil if it cannot be true.
-func (x *exchange) believe(raw jsontext.Value) *events.Tokens {
-	tokens, err := parseUsage(raw)
-	if err != nil {
-		x.log().Warn("the upstream's usage is not believed, an estimate is billed", "upstream", x.upstream, "error", err)
-		return nil
-	}
-	return &tokens
 }
 
 // clientWriter writes to the client, each time within Timeouts.Write.

@@ -12,20 +12,33 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// chatRequest is a chat request as far as the gateway looks at it. The body is
-// kept as it came; fields the gateway does not know pass through to the upstream.
-type chatRequest struct {
-	body         []byte
-	model        string
-	stream       bool
-	includeUsage bool // the client asked for the usage chunk
-	choices      int  // how many answers were asked for; at least 1
-	promptTokens uint64
+// request is a client's request as far as the gateway looks at it. The body is
+// kept as it came; fields the gateway does not know pass through to an upstream
+// of the same dialect.
+type request struct {
+	body          []byte
+	model         string
+	stream        bool
+	created       int64       // Unix time, for answers that are translated
+	choices       int         // how many answers were asked for; at least 1
+	completionMax uint64      // tokens each of them may have; 0 if the request names no limit
+	header        http.Header // of the client's, what an upstream of the same dialect is to see
 
-	modelAt        span
-	streamOptionAt span // of the value of stream_options; empty if there is none
+	prompt    []span    // where in body the text that the model reads is
+	tools     span      // and what describes its tools; empty if there are none
+	scan      chunkScan // of those
+	promptRaw int       // bytes of those, text or not
+
+	modelAt span // of the name; empty if it is not in the body
+	options streamOptions
+}
+
+// streamOptions are what OpenAI's clients say about a stream.
+type streamOptions struct {
+	includeUsage   bool // the client asked for the usage chunk
+	at             span // of the value of stream_options; empty if there is none
 	includeUsageAt span // of the value of include_usage in it; empty if there is none
-	end            int  // offset of the closing brace
+	end            int  // offset of the body's closing brace
 }
 
 // span is a part of the body, [from, to).
@@ -33,8 +46,56 @@ type span struct{ from, to int }
 
 func (s span) empty() bool { return s.to == 0 }
 
-// choicesMax bounds n, the answers of one request; OpenAI's limit is the same.
+// choicesMax bounds the answers of one request; OpenAI's limit is the same.
 const choicesMax = 128
+
+// measure scans the parts of the body that the model reads.
+func (q *request) measure(parts ...span) {
+	for _, at := range parts {
+		if at.empty() {
+			continue
+		}
+		part := q.body[at.from:at.to]
+		s := scanChunk(part, nil)
+		if len(part) > 0 && part[0] == '"' { // a text, not an object with text
+			s.textBytes += decodedLen(part[1 : len(part)-1])
+		}
+		q.scan.textBytes += s.textBytes
+		q.scan.media += s.media
+		q.scan.mediaBytes += s.mediaBytes
+		q.promptRaw += len(part)
+		q.prompt = append(q.prompt, at)
+	}
+}
+
+// measureTools counts what describes the tools as it stands: nearly all of it is
+// read by the model.
+func (q *request) measureTools(at span) {
+	if at.empty() {
+		return
+	}
+	q.scan.textBytes += at.to - at.from
+	q.promptRaw += at.to - at.from
+	q.tools = at
+}
+
+// roughPrompt is the prompt's tokens by length alone; at least 1.
+func (q *request) roughPrompt() uint64 { return max(roughTokens(q.scan.textBytes), 1) }
+
+// text collects the prompt, for counting. No more of it is kept than a count
+// may take.
+func (q *request) text(sampleMax int) *written {
+	w := &written{max: sampleMax}
+	for _, at := range q.prompt {
+		part := q.body[at.from:at.to]
+		scanChunk(part, w)
+		if len(part) > 0 && part[0] == '"' {
+			w.add(part, decodedLen(part[1:len(part)-1]))
+		}
+	}
+	w.addRaw(q.body[q.tools.from:q.tools.to])
+	return w
+}
 
 // readBody reads the request's body, bounded in size and time.
 func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request) ([]byte, *apiError) {
@@ -58,50 +119,6 @@ func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request) ([]byte, *api
 		return nil, badRequest("unreadable_body", "", "The request body could not be read.")
 	}
 	return b.Bytes(), nil
-}
-
-// parseChat finds the fields the gateway needs in one pass that also checks the
-// whole body: it must be one JSON object in UTF-8, no name twice in any object,
-// so that no two readers of it can see different requests.
-func parseChat(body []byte) (*chatRequest, *apiError) {
-	q := &chatRequest{body: body, choices: 1}
-	var bad *apiError
-	var messages, tools span
-	end, err := eachMember(body, 0, func(name string, at span) {
-		raw := jsontext.Value(body[at.from:at.to])
-		switch name {
-		case "model":
-			q.modelAt = at
-			q.model, bad = stringField(raw, name, bad)
-		case "messages":
-			messages = at
-			if len(raw) == 0 || raw[0] != '[' || len(bytes.Trim(raw[1:len(raw)-1], " \t\r\n")) == 0 {
-				bad = first(bad, badRequest("invalid_type", name, "'messages' must be a list of at least one message."))
-			}
-		case "tools":
-			tools = at
-		case "stream":
-			q.stream, bad = boolField(raw, name, bad)
-		case "n":
-			q.choices, bad = choicesField(raw, bad)
-		case "stream_options":
-			bad = q.streamOptions(at, bad)
-		}
-	})
-	switch {
-	case err != nil:
-		return nil, badRequest("invalid_json", "", "The request body is not one valid JSON object in UTF-8: %s.", jsonProblem(err))
-	case bad != nil:
-		return nil, bad
-	case q.model == "":
-		return nil, badRequest("missing_required_parameter", "model", "You must provide a 'model'.")
-	case messages.empty():
-		return nil, badRequest("missing_required_parameter", "messages", "You must provide 'messages'.")
-	}
-	q.end = end
-	scan := scanChunk(body[messages.from:messages.to])
-	q.promptTokens = max(tokensOf(scan.textBytes+scan.partBytes+tools.to-tools.from), 1)
-	return q, nil
 }
 
 // eachMember calls f for every member of the one object that b holds. Offsets
@@ -180,41 +197,28 @@ func boolField(raw jsontext.Value, name string, bad *apiError) (bool, *apiError)
 	}
 }
 
-func choicesField(raw jsontext.Value, bad *apiError) (int, *apiError) {
+// countField reads a whole number from least to most; null is none.
+func countField(raw jsontext.Value, name string, least, most uint64, bad *apiError) (uint64, *apiError) {
 	if raw.Kind() == 'n' {
-		return 1, bad
+		return 0, bad
 	}
-	n := 0
+	n := uint64(0)
+	ok := len(raw) > 0 && len(raw) < 19
 	for _, c := range raw {
-		if c < '0' || c > '9' || n > choicesMax {
-			n = 0
-			break
+		if ok = ok && c >= '0' && c <= '9'; ok {
+			n = n*10 + uint64(c-'0')
 		}
-		n = n*10 + int(c-'0')
 	}
-	if n < 1 || n > choicesMax {
-		return 1, first(bad, badRequest("invalid_value", "n", "'n' must be a whole number from 1 to %d.", choicesMax))
+	if !ok || n < least || n > most {
+		return 0, first(bad, badRequest("invalid_value", name, "'%s' must be a whole number from %d to %d.", name, least, most))
 	}
 	return n, bad
 }
 
-func (q *chatRequest) streamOptions(at span, bad *apiError) *apiError {
-	raw := jsontext.Value(q.body[at.from:at.to])
-	q.streamOptionAt = at
-	if raw.Kind() == 'n' {
-		return bad
-	}
-	if raw.Kind() != '{' {
-		return first(bad, badRequest("invalid_type", "stream_options", "'stream_options' must be an object."))
-	}
-	_, err := eachMember(raw, at.from, func(name string, at span) {
-		if name == "include_usage" {
-			q.includeUsageAt = at
-			q.includeUsage, bad = boolField(jsontext.Value(q.body[at.from:at.to]), "stream_options.include_usage", bad)
-		}
-	})
-	if err != nil { // the decoder has been over it already
-		return first(bad, badRequest("invalid_json", "stream_options", "'stream_options' is not valid JSON."))
+// listField checks that a value is a list of at least one element.
+func listField(raw jsontext.Value, name string, bad *apiError) *apiError {
+	if len(raw) < 2 || raw[0] != '[' || len(bytes.Trim(raw[1:len(raw)-1], " \t\r\n")) == 0 {
+		return first(bad, badRequest("invalid_type", name, "'%s' must be a list of at least one message.", name))
 	}
 	return bad
 }
@@ -225,17 +229,8 @@ type edit struct {
 	text string
 }
 
-// upstreamBody is the body for the upstream: the client's, with the model's name
-// there and, in a stream, with usage asked for. Nothing else is touched.
-func (q *chatRequest) upstreamBody(model string) []byte {
-	var edits []edit
-	if model != q.model {
-		name, _ := jsontext.AppendQuote(nil, model) // configured; bad UTF-8 is replaced
-		edits = append(edits, edit{q.modelAt, string(name)})
-	}
-	if q.stream && !q.includeUsage {
-		edits = append(edits, q.askForUsage())
-	}
+// edited is the body with the edits made; the client's own is never changed.
+func (q *request) edited(edits []edit) []byte {
 	if len(edits) == 0 {
 		return q.body
 	}
@@ -252,16 +247,11 @@ func (q *chatRequest) upstreamBody(model string) []byte {
 	return append(out, q.body[from:]...)
 }
 
-func (q *chatRequest) askForUsage() edit {
-	options := q.streamOptionAt
-	switch {
-	case !q.includeUsageAt.empty():
-		return edit{q.includeUsageAt, "true"}
-	case options.empty(): // the object has members: model and messages
-		return edit{span{q.end, q.end}, `,"stream_options":{"include_usage":true}`}
-	case len(bytes.Trim(q.body[options.from+1:options.to-1], " \t\r\n")) > 0 && q.body[options.from] == '{':
-		return edit{span{options.from + 1, options.from + 1}, `"include_usage":true,`}
-	default: // null, or an object without members
-		return edit{options, `{"include_usage":true}`}
+// rename is the edit that gives the model the upstream's name for it.
+func (q *request) rename(model string) []edit {
+	if model == q.model || q.modelAt.empty() {
+		return nil
 	}
+	name, _ := jsontext.AppendQuote(nil, model) // configured; bad UTF-8 is replaced
+	return []edit{{q.modelAt, string(name)}}
 }

@@ -1,26 +1,27 @@
 package gateway
 
-import "bytes"
+import (
+	"bytes"
 
-// What an answer's text is counted by when the provider does not say: this many
-// bytes of UTF-8 make a token, rounded up. English is near four, Chinese lower,
-// so the count errs in the client's favour.
-const bytesPerToken = 4
-
-func tokensOf(textBytes int) uint64 { return uint64((textBytes + bytesPerToken - 1) / bytesPerToken) }
+	"github.com/go-json-experiment/json/jsontext"
+)
 
 // chunkScan is what one pass over the strings of a JSON text finds, without
-// decoding it. A text that is no JSON gives nonsense, never a panic.
+// decoding it, in any of the dialects. A text that is no JSON gives nonsense,
+// never a panic.
 type chunkScan struct {
-	textBytes int  // of the text a model wrote: content, reasoning, refusal, arguments
-	partBytes int  // of the "text" of content parts: what a client sent
-	finishes  int  // choices that end here: finish_reason with a value
-	usage     bool // may hold a usage object; decode to be sure
-	failure   bool // may hold an error object; decode to be sure
+	textBytes  int  // of text that a model wrote or reads
+	mediaBytes int  // of base64 data and addresses of pictures, sound and files
+	media      int  // how many there are
+	images     int  // pictures
+	finishes   int  // choices or candidates that end here: a finish reason with a value
+	usage      bool // may hold a usage object; decode to be sure
+	failure    bool // may hold an error object; decode to be sure
 }
 
-// scanChunk looks at every member name and the kind of its value.
-func scanChunk(b []byte) (s chunkScan) {
+// scanChunk looks at every member name and the kind of its value. Text is added
+// to text, unless that is nil.
+func scanChunk(b []byte, text *written) (s chunkScan) {
 	for {
 		name, rest, ok := nextString(b)
 		if !ok {
@@ -33,28 +34,55 @@ func scanChunk(b []byte) (s chunkScan) {
 		}
 		switch b = value; value[0] {
 		case '"':
-			text, after, ok := nextString(value)
+			inside, after, ok := nextString(value)
 			if !ok {
 				return s
 			}
-			s.member(name, text)
+			s.member(name, inside, value[:len(inside)+2], text)
 			b = after
 		case '{':
-			s.usage = s.usage || string(name) == "usage"
-			s.failure = s.failure || string(name) == "error"
+			b = s.object(name, value, text)
 		}
 	}
 }
 
-func (s *chunkScan) member(name, text []byte) {
+func (s *chunkScan) member(name, inside, quoted []byte, text *written) {
 	switch string(name) {
-	case "content", "reasoning_content", "reasoning", "refusal", "arguments":
-		s.textBytes += decodedLen(text)
-	case "text":
-		s.partBytes += decodedLen(text)
-	case "finish_reason":
+	case "content", "text", "reasoning_content", "reasoning", "refusal", "arguments", "thinking", "partial_json":
+		n := decodedLen(inside)
+		s.textBytes += n
+		text.add(quoted, n)
+	case "finish_reason", "finishReason":
 		s.finishes++
+	case "mimeType", "mime_type":
+		if bytes.HasPrefix(inside, []byte("image/")) {
+			s.images++
+		}
+	case "data", "url", "file_data", "fileUri", "file_uri":
+		s.mediaBytes += len(inside)
+		s.media++
 	}
+}
+
+// object handles a member that holds an object, and returns where to go on.
+func (s *chunkScan) object(name, value []byte, text *written) []byte {
+	switch string(name) {
+	case "usage", "usageMetadata":
+		s.usage = true
+	case "error":
+		s.failure = true
+	case "image_url":
+		s.images++
+	case "args", "input", "response": // of a tool call: the model wrote the object itself
+		object, err := jsontext.NewDecoder(bytes.NewBuffer(value), lenient, jsontext.AllowDuplicateNames(true)).ReadValue()
+		if err != nil {
+			return value[1:]
+		}
+		s.textBytes += len(object)
+		text.addRaw(object)
+		return value[len(object):]
+	}
+	return value
 }
 
 // nextString returns the inside of the first string literal in b and what

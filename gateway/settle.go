@@ -15,7 +15,8 @@ const (
 	publishPauseMax   = time.Second
 )
 
-// settle makes the usage event of the exchange durable. It does not depend on the
+// settle makes the usage event of the exchange durable, and those of the attempts
+// that failed before with it. It does not depend on the
 // client being there, and it is bounded by Timeouts.Publish. After an error the
 // event may be in the log or not; the admission is, so the sweeper will settle.
 func (x *exchange) settle(r result) error {
@@ -29,13 +30,17 @@ func (x *exchange) settle(r result) error {
 	pause := publishPauseFirst
 	for {
 		// The same event each time: a copy too many is recognised by its id.
-		err := x.gateway.config.Log.Publish(ctx, []events.Usage{u})
+		err := x.gateway.config.Log.Publish(ctx, append(x.failed, u))
 		if err == nil {
+			x.settleHold(u)
 			return nil
 		}
 		hopeless := errors.Is(err, events.ErrInvalidUsage) || errors.Is(err, events.ErrClosed)
 		if hopeless || !sleep(ctx, pause) {
 			x.log().Error("the usage is not durable, the sweeper will settle", "error", err)
+			if u.Cost.GreaterThan(x.estimate.Cost) {
+				x.settleHold(u) // it may be in the log: what is held must not be too little
+			}
 			return err
 		}
 		pause = min(2*pause, publishPauseMax)

@@ -10,80 +10,77 @@ import (
 	"sync"
 
 	"aione/events"
-
-	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
 )
-
-// errFailedInside is returned when an upstream reports an error inside an answer
-// that began with status 200.
-var errFailedInside = errors.New("the upstream reports an error inside its answer")
 
 const (
 	readerBytes = 16 << 10
-	// heldBytesMax bounds what is kept back: the finish and the usage.
+	// heldBytesMax bounds what is kept back: the opening, the finish and the usage.
 	heldBytesMax = 1 << 20
 )
 
 var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, readerBytes) }}
 
-// stream is the state of one relayed stream.
-//
-// An event goes to the client as soon as it is there, until the answer is
-// finished: from the last finish_reason or the usage on, everything is held back
-// until the usage event is durable.
+// stream is the state of one relayed stream. What the tap calls opening waits for
+// the first content, what it calls the end for the usage to be durable; all else
+// goes to the client as soon as it is there.
 type stream struct {
 	x   *exchange
 	out clientWriter
 	in  *bufio.Reader
+	tap tap
 
-	started   bool // the status line is out
-	dirty     bool // written since the last flush
-	gone      bool // the client cannot be written to any more
-	textBytes int  // of the text that went to the client
-	ttftMS    uint32
+	started bool // the status line is out
+	dirty   bool // written since the last flush
+	gone    bool // the client cannot be written to any more
+	ttftMS  uint32
 
-	finishes  int
-	held      []byte
-	heldBytes int // of the text in held
-
-	usageSeen bool
-	reported  *events.Tokens
+	text     written // all that was read
+	opening  []byte
+	held     []byte
+	holding  bool
+	heldFrom mark // where in text the held events begin
 }
 
-func (x *exchange) relayStream(w http.ResponseWriter, resp *http.Response) {
+// relayStream returns over if the request is answered and settled; see once.
+func (x *exchange) relayStream(w http.ResponseWriter, resp *http.Response) (f failure, over bool) {
 	in := readers.Get().(*bufio.Reader)
 	in.Reset(resp.Body)
 	defer func() { in.Reset(nil); readers.Put(in) }()
-	s := &stream{x: x, out: x.clientWriter(w), in: in}
+	s := &stream{x: x, out: x.clientWriter(w), in: in, tap: x.attempt.wire.tap(x.request)}
 	err := s.relay()
 	s.flush() // what may be seen is seen now, not when the usage is durable
 
-	r := result{status: resp.StatusCode, reported: s.reported, textBytes: s.textBytes, ttftMS: s.ttftMS, nothing: !s.started}
 	s.gone = s.gone || x.clientGone()
-	var f failure
-	switch {
-	case err != nil:
+	if err != nil {
 		f = x.failure(err)
-		if s.gone {
-			f.outcome = events.OutcomeCancelled
+		f.status = resp.StatusCode
+		if !s.started && !s.gone {
+			return f, false
 		}
-		if r.outcome = f.outcome; r.nothing && r.outcome != events.OutcomeCancelled {
-			r.reported = nil // who received nothing through no fault of his pays nothing
-		}
-		x.log().Warn("the upstream's stream failed", "upstream", x.upstream, "outcome", f.outcome, "error", f.cause)
+	}
+	r := result{status: resp.StatusCode, reading: s.tap.reading(), text: &s.text, ttftMS: s.ttftMS}
+	switch {
 	case s.gone:
+		// Who leaves is billed what the provider wrote, and we with him.
 		r.outcome = events.OutcomeCancelled
+		r.nothing = !s.started && s.text.bytes == 0 && r.reading.tokens == nil
+	case err != nil:
+		r.outcome = f.outcome
+		if s.holding { // it will not be sent
+			s.text.backTo(s.heldFrom)
+		}
 	default: // what is held goes out once this is durable
 		r.outcome = events.OutcomeCompleted
-		r.textBytes, r.nothing = r.textBytes+s.heldBytes, false
 		if !s.started {
 			r.ttftMS = x.sinceReceivedMS()
 		}
 	}
+	if err != nil {
+		x.log().Warn("the upstream's stream failed", "upstream", x.attempt.Upstream, "outcome", r.outcome, "error", f.cause)
+	}
 	settleErr := x.settle(r)
 	switch {
-	case settleErr != nil && f.answer == nil:
+	case settleErr != nil && err == nil:
 		s.fail(errNotDurable)
 	case err != nil:
 		s.fail(f.answer)
@@ -91,33 +88,40 @@ func (x *exchange) relayStream(w http.ResponseWriter, resp *http.Response) {
 		s.finish()
 	}
 	s.out.done()
+	return f, true
 }
 
-// relay passes events on until [DONE] (nil) or until the stream breaks.
+// relay passes events on until the stream is complete (nil) or breaks.
 func (s *stream) relay() error {
+	var name []byte
 	for {
 		if !bufferHasLine(s.in) { // the next read may wait
 			s.flush()
 		}
 		line, err := s.readLine()
+		if errors.Is(err, io.EOF) && s.tap.ended() {
+			return nil
+		}
 		if err != nil {
 			return err
 		}
-		data, isData := bytes.CutPrefix(line, []byte("data:"))
-		if !isData {
-			s.comment(line)
+		if data, ok := bytes.CutPrefix(line, []byte("data:")); ok {
+			data = bytes.TrimSpace(data)
+			if len(data) == 0 { // some providers' keep-alive
+				continue
+			}
+			done, err := s.event(name, data)
+			if err != nil || done {
+				return err
+			}
+			name = name[:0]
 			continue
 		}
-		data = bytes.TrimSpace(data)
-		if string(data) == "[DONE]" {
-			return nil
-		}
-		if len(data) == 0 { // some providers' keep-alive
+		if of, ok := bytes.CutPrefix(line, []byte("event:")); ok {
+			name = append(name[:0], bytes.TrimSpace(of)...)
 			continue
 		}
-		if err := s.event(data); err != nil {
-			return err
-		}
+		s.comment(line)
 	}
 }
 
@@ -126,8 +130,11 @@ func bufferHasLine(r *bufio.Reader) bool {
 	return bytes.IndexByte(b, '\n') >= 0
 }
 
+// errEnded is a body that came to its end.
+var errEnded = fmt.Errorf("the stream ended too early: %w", io.EOF)
+
 // readLine returns the next line without its end; valid until the next call. A
-// stream that ends before [DONE] is io.ErrUnexpectedEOF, however it ends.
+// body that ends is errEnded, which is also io.EOF; one that breaks off is not.
 func (s *stream) readLine() ([]byte, error) {
 	var long []byte
 	for {
@@ -146,64 +153,37 @@ func (s *stream) readLine() ([]byte, error) {
 			}
 			long = append(long, part...)
 		case errors.Is(err, io.EOF):
-			return nil, fmt.Errorf("the stream ended before [DONE]: %w", io.ErrUnexpectedEOF)
+			return nil, errEnded
 		default:
 			return nil, fmt.Errorf("read the stream: %w", err)
 		}
 	}
 }
 
-// event relays one chunk, holds it back, or leaves it out.
-func (s *stream) event(data []byte) error {
-	if len(data) < 2 || data[0] != '{' || data[len(data)-1] != '}' {
-		return fmt.Errorf("%w: an event that is no JSON object", errGarbage)
+// event relays one event, holds it back, or leaves it out; done ends the stream.
+func (s *stream) event(name, data []byte) (done bool, err error) {
+	before := s.text.mark()
+	seen, err := s.tap.event(name, data, &s.text)
+	if err != nil {
+		s.text.backTo(before)
+		return false, err
 	}
-	scan := scanChunk(data)
-	bare := false
-	if scan.usage || scan.failure {
-		var err error
-		if bare, err = s.inspect(data); err != nil {
-			return err
+	switch {
+	case s.holding || seen.stage == stageEnd:
+		if !s.holding {
+			s.holding, s.heldFrom = true, before
 		}
+		s.held = append(s.held, seen.out...)
+	case seen.stage == stageOpening:
+		s.opening = append(s.opening, seen.out...)
+	case len(seen.out) > 0:
+		s.send(seen.out)
 	}
-	if bare && !s.x.request.includeUsage {
-		return nil
+	// The finish may come with content, such as a picture, so one whole event more.
+	if limit := heldBytesMax + s.x.gateway.config.EventBytesMax; len(s.held)+len(s.opening) > limit {
+		return false, fmt.Errorf("%w: more than %d bytes around the content", errGarbage, limit)
 	}
-	s.finishes += scan.finishes
-	if s.usageSeen || s.finishes >= s.x.request.choices {
-		if len(s.held)+len(data) > heldBytesMax {
-			return fmt.Errorf("%w: more than %d bytes follow the finish", errGarbage, heldBytesMax)
-		}
-		s.held = appendEvent(s.held, data)
-		s.heldBytes += scan.textBytes
-		return nil
-	}
-	s.textBytes += s.send(data, scan.textBytes)
-	return nil
-}
-
-// inspect decodes a chunk that may hold usage or an error. bare is true for the
-// chunk that carries usage and nothing else.
-func (s *stream) inspect(data []byte) (bare bool, err error) {
-	var c struct {
-		Choices []jsontext.Value `json:"choices"`
-		Usage   jsontext.Value   `json:"usage"`
-		Error   jsontext.Value   `json:"error"`
-	}
-	if err := json.Unmarshal(data, &c, lenient); err != nil {
-		return false, fmt.Errorf("%w: %s", errGarbage, jsonProblem(err))
-	}
-	if c.Error.Kind() == '{' {
-		return false, errFailedInside
-	}
-	if c.Usage.Kind() != '{' {
-		return false, nil
-	}
-	// The last usage counts: some providers send a running total.
-	s.reported = s.x.believe(c.Usage)
-	bare = len(c.Choices) == 0
-	s.usageSeen = s.usageSeen || bare
-	return bare, nil
+	return seen.done, nil
 }
 
 // start sends the status line; the admission is durable by now.
@@ -218,12 +198,12 @@ func (s *stream) start() {
 	}
 }
 
-// send writes an event to the client and returns textBytes if it took it, else 0:
-// text is counted only while somebody receives it.
-func (s *stream) send(data []byte, textBytes int) int {
+// send writes an event to the client, after the opening.
+func (s *stream) send(event []byte) {
+	s.x.attempt.report(nil) // the upstream answers
 	if s.gone || s.x.clientGone() {
 		s.gone = true
-		return 0
+		return
 	}
 	if !s.started {
 		s.start()
@@ -232,13 +212,13 @@ func (s *stream) send(data []byte, textBytes int) int {
 		s.out.extend()
 		s.dirty = true
 	}
-	for _, part := range [...][]byte{[]byte("data: "), data, []byte("\n\n")} {
-		if _, err := s.out.Write(part); err != nil {
-			s.lose()
-			return 0
-		}
+	if len(s.opening) > 0 {
+		event = append(s.opening, event...)
+		s.opening = nil
 	}
-	return textBytes
+	if _, err := s.out.Write(event); err != nil {
+		s.lose()
+	}
 }
 
 // comment passes a keep-alive on, once there is a stream to keep alive.
@@ -281,23 +261,21 @@ func (s *stream) finish() {
 		s.start()
 	}
 	s.out.extend()
-	_, _ = s.out.Write(append(s.held, "data: [DONE]\n\n"...)) // settled: a client that is gone changes nothing
+	for _, part := range [][]byte{s.opening, s.held, []byte(s.tap.tail())} {
+		_, _ = s.out.Write(part) // settled: a client that is gone changes nothing
+	}
 	_ = s.out.flush()
 }
 
-// fail ends the answer in an error, without [DONE].
+// fail ends the answer in an error, and without what ends a good one.
 func (s *stream) fail(e *apiError) {
 	switch {
 	case s.gone:
 	case !s.started:
-		writeError(s.out, e)
+		writeError(s.out, s.x.client, e)
 	default:
 		s.out.extend()
-		_, _ = s.out.Write(appendEvent(nil, e.body()))
+		_, _ = s.out.Write(s.x.client.appendError(nil, e))
 		_ = s.out.flush()
 	}
-}
-
-func appendEvent(b, data []byte) []byte {
-	return append(append(append(b, "data: "...), data...), "\n\n"...)
 }

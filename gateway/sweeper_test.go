@@ -58,6 +58,7 @@ func (b *bench) kill(n int) {
 }
 
 func TestSweeperSettlesTheAbandoned(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, nil)
 	for range 3 {
 		b.ask(b.secret, body(false, counted))
@@ -105,6 +106,7 @@ func TestSweeperSettlesTheAbandoned(t *testing.T) {
 // TestTwoSweepers race on the same requests: what they publish is the same to the
 // byte, so it counts once.
 func TestTwoSweepers(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, nil)
 	b.kill(3)
 	at := time.Now().Add(24 * time.Hour)
@@ -155,6 +157,7 @@ func (s together) CaughtUp(ctx context.Context) error {
 // TestSweeperNeedsTheRows: if the rows are behind, nothing may be taken for
 // abandoned, and the position stays.
 func TestSweeperNeedsTheRows(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, nil)
 	b.ask(b.secret, body(false, counted))
 	behind := errors.New("the rows are behind")
@@ -200,6 +203,7 @@ func (n notCaughtUp) CaughtUp(context.Context) error { return n.err }
 // TestSweeperPassesDamage: what cannot be read is reported, once, and does not
 // hide those behind it.
 func TestSweeperPassesDamage(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, nil)
 	b.kill(1)
 	must(b.nc.Request("ADMITTED", []byte("damaged"), 5*time.Second))
@@ -217,6 +221,7 @@ func TestSweeperPassesDamage(t *testing.T) {
 // TestSweeperIsNotHeldUpForEver: an admission from a clock far ahead is due a day
 // after the log stored it.
 func TestSweeperIsNotHeldUpForEver(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, nil)
 	b.ask(b.secret, body(false, counted))
 	a := b.admissions()[0]

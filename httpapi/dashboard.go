@@ -20,8 +20,13 @@ const (
 	viewBusiness = "business"
 )
 
+var (
+	rangeDays = param{kind: integerParam, name: "range_days", bounds: bounds{def: 7, min: 1, max: 90}, doc: "How many days, today included."}
+	viewMode  = param{kind: choiceParam, name: "view_mode", words: []string{viewTech, viewBusiness}, doc: "Which of the two looks."}
+)
+
 type dashboardAnswer struct {
-	ViewMode string             `json:"view_mode"`
+	ViewMode string             `json:"view_mode" enum:"tech,business"`
 	Tech     *techDashboard     `json:"tech"`
 	Business *businessDashboard `json:"business"`
 }
@@ -31,17 +36,17 @@ type techDashboard struct {
 	PromptTokens      uint64       `json:"prompt_tokens"`
 	CompletionTokens  uint64       `json:"completion_tokens"`
 	TotalRequests     uint64       `json:"total_requests"`
-	TotalCostRMB      string       `json:"total_cost_rmb"`
+	TotalCostRMB      string       `json:"total_cost_rmb" format:"decimal"`
 	AvgLatencyMS      uint64       `json:"avg_latency_ms"`
 	P50LatencyMS      uint32       `json:"p50_latency_ms"`
 	P95LatencyMS      uint32       `json:"p95_latency_ms"`
 	P99LatencyMS      uint32       `json:"p99_latency_ms"`
 	TTFTP50MS         uint32       `json:"ttft_p50_ms"`
 	TTFTP99MS         uint32       `json:"ttft_p99_ms"`
-	ErrorRatePct      string       `json:"error_rate_pct"`
-	TimeoutRatePct    string       `json:"timeout_rate_pct"`
-	CacheHitRatePct   string       `json:"cache_hit_rate_pct"`
-	RPMUsagePct       string       `json:"rpm_usage_pct"` // 0.00 without a limit
+	ErrorRatePct      string       `json:"error_rate_pct" format:"percentage"`
+	TimeoutRatePct    string       `json:"timeout_rate_pct" format:"percentage"`
+	CacheHitRatePct   string       `json:"cache_hit_rate_pct" format:"percentage"`
+	RPMUsagePct       string       `json:"rpm_usage_pct" format:"percentage"` // 0.00 without a limit
 	ModelDistribution []modelShare `json:"model_distribution"`
 	DailyTrend        []dailyTrend `json:"daily_trend"`
 }
@@ -53,36 +58,35 @@ type modelShare struct {
 }
 
 type businessDashboard struct {
-	TotalCharsWan      string       `json:"total_chars_wan"` // 10,000 characters; an estimate, see charsWan
+	TotalCharsWan      string       `json:"total_chars_wan" format:"decimal" doc:"In units of 10,000 characters; estimated from the tokens."`
 	TotalConversations uint64       `json:"total_conversations"`
-	TotalCostRMB       string       `json:"total_cost_rmb"`
-	BudgetProgressPct  string       `json:"budget_progress_pct"` // 0.00 without a budget
-	CapacityStatus     string       `json:"capacity_status"`     // sufficient|tight|exhausted
-	ServiceStatus      string       `json:"service_status"`      // normal|degraded|down
+	TotalCostRMB       string       `json:"total_cost_rmb" format:"decimal"`
+	BudgetProgressPct  string       `json:"budget_progress_pct" format:"percentage"` // 0.00 without a budget
+	CapacityStatus     string       `json:"capacity_status" enum:"sufficient,tight,exhausted"`
+	ServiceStatus      string       `json:"service_status" enum:"normal,degraded,down"`
 	TeamCostRanking    []teamCost   `json:"team_cost_ranking"`
 	DailyTrend         []dailyTrend `json:"daily_trend"`
 }
 
 type teamCost struct {
-	TeamID        *string `json:"team_id"` // null for usage of no team
+	TeamID        *string `json:"team_id" format:"uuid" doc:"Null for usage of no team."`
 	TeamName      string  `json:"team_name"`
-	CostRMB       string  `json:"cost_rmb"`
+	CostRMB       string  `json:"cost_rmb" format:"decimal"`
 	Conversations uint64  `json:"conversations"`
 }
 
 type dailyTrend struct {
-	Date     string `json:"date"`
+	Date     string `json:"date" format:"date"`
 	Requests uint64 `json:"requests"`
 	Tokens   uint64 `json:"tokens"`
-	CostRMB  string `json:"cost_rmb"`
+	CostRMB  string `json:"cost_rmb" format:"decimal"`
 }
 
 // dashboard serves GET /api/v1/obs/dashboard: the last range_days days of the
 // org's time zone, today included.
 func (s *Server) dashboard(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
 	p := queryOf(r)
-	rangeDays := p.integer("range_days", bounds{def: 7, min: 1, max: 90})
-	view := p.choice("view_mode", viewTech, viewTech, viewBusiness)
+	days, view := p.integer(rangeDays), p.choice(viewMode)
 	if err := p.err(); err != nil {
 		return err
 	}
@@ -97,15 +101,21 @@ func (s *Server) dashboard(w http.ResponseWriter, r *http.Request, caller keys.K
 	if _, err := s.vouch(r.Context(), w, caller.OrgID); err != nil {
 		return err
 	}
-	d, baseline, err := s.lookBack(r.Context(), look{org: caller.OrgID, zone: zone, days: rangeDays, baseline: view == viewBusiness})
+	d, baseline, err := s.lookBack(r.Context(), look{org: caller.OrgID, zone: zone, days: days, baseline: view == viewBusiness})
+	if err != nil {
+		return err
+	}
+	allowed, err := s.allowance(r.Context(), caller.OrgID)
 	if err != nil {
 		return err
 	}
 	answer := dashboardAnswer{ViewMode: view}
 	if view == viewTech {
 		answer.Tech = newTechDashboard(&d)
+		answer.Tech.RPMUsagePct = percent(allowed.RPMUsed, allowed.RPMLimit)
 	} else {
 		answer.Business = newBusinessDashboard(&d, &baseline, teams)
+		answer.Business.BudgetProgressPct, answer.Business.CapacityStatus = allowed.budgetProgress(), allowed.capacity()
 	}
 	writeJSON(w, http.StatusOK, answer)
 	return nil
@@ -155,7 +165,6 @@ func newTechDashboard(d *analytics.Dashboard) *techDashboard {
 		ErrorRatePct:    percent(d.Total.Errors, d.Total.Requests),
 		TimeoutRatePct:  percent(d.Total.Timeouts, d.Total.Requests),
 		CacheHitRatePct: percent(d.Total.CacheReadTokens, d.Total.PromptTokens()),
-		RPMUsagePct:     percent(0, 0), // no limit is configured, so nothing of it is used
 		DailyTrend:      newDailyTrend(d.Days), ModelDistribution: []modelShare{},
 	}
 	if d.Total.Requests > 0 {
@@ -170,7 +179,6 @@ func newTechDashboard(d *analytics.Dashboard) *techDashboard {
 func newBusinessDashboard(d, baseline *analytics.Dashboard, teams map[uuid.UUID]string) *businessDashboard {
 	b := &businessDashboard{
 		TotalCharsWan: charsWan(d.Total.TotalTokens()), TotalConversations: d.Total.Requests, TotalCostRMB: d.Total.Cost.String(),
-		BudgetProgressPct: percent(0, 0), CapacityStatus: "sufficient", // no budget and no limit is configured
 		ServiceStatus: serviceStatus(d, baseline),
 		DailyTrend:    newDailyTrend(d.Days), TeamCostRanking: []teamCost{},
 	}

@@ -46,7 +46,13 @@ var sentinels = []struct {
 }{
 	{billing.ErrNotFound, apiError{status: http.StatusNotFound, detail: "not found"}},
 	{keys.ErrUnknownKey, apiError{status: http.StatusNotFound, detail: "not found"}}, // by id; as a token it is a 401
+	{billing.ErrExists, apiError{status: http.StatusConflict, detail: "the Idempotency-Key was used for another request"}},
+	{errKeyReused, apiError{status: http.StatusConflict, detail: "the Idempotency-Key was used for another request"}},
+	{keys.ErrIdempotencyKeyUsed, apiError{status: http.StatusConflict, detail: "the Idempotency-Key was used for another rotation"}},
+	{events.ErrConflict, apiError{status: http.StatusConflict, detail: "somebody else was first; look at it and send the request again"}},
 	{errUsageUnavailable, apiError{status: http.StatusServiceUnavailable, detail: "usage data cannot be read now", retryAfter: 5}},
+	{errTooManyQueries, apiError{status: http.StatusTooManyRequests, detail: "your organisation asks too many questions at once", retryAfter: 1}},
+	{errQueriesBusy, apiError{status: http.StatusServiceUnavailable, detail: "too many questions are in work; ask again", retryAfter: 1}},
 	{errIntakeBusy, apiError{status: http.StatusServiceUnavailable, detail: "too many events are in work; send the request again", retryAfter: 1}},
 	{events.ErrFull, apiError{status: http.StatusServiceUnavailable, detail: "the event log is full; send the same events again later, they are counted once", retryAfter: 60}},
 	{events.ErrUnknown, apiError{status: http.StatusServiceUnavailable, detail: unconfirmed, retryAfter: 1}},
@@ -122,11 +128,13 @@ func invalid(typ, msg string, loc ...any) validationErrors {
 	return validationErrors{{Loc: loc, Msg: msg, Type: typ}}
 }
 
+type detailAnswer struct {
+	Detail string `json:"detail"`
+}
+
 // writeDetail answers with {"detail": …}.
 func writeDetail(w http.ResponseWriter, status int, detail string) {
-	writeJSON(w, status, struct {
-		Detail string `json:"detail"`
-	}{detail})
+	writeJSON(w, status, detailAnswer{detail})
 }
 
 // writeJSON answers with v, whole or not at all.
@@ -136,7 +144,11 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 		// Only text that is not UTF-8 can do this, and none comes this far.
 		status, b = http.StatusInternalServerError, []byte(`{"detail":"`+internalError+`"}`)
 	}
-	w.Header().Set("Content-Type", "application/json")
+	writeBytes(w, status, jsonType, b)
+}
+
+func writeBytes(w http.ResponseWriter, status int, media string, b []byte) {
+	w.Header().Set("Content-Type", media)
 	w.Header().Set("Content-Length", strconv.Itoa(len(b)))
 	w.WriteHeader(status)
 	_, _ = w.Write(b) // the client left: there is nobody to tell

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"mime"
 	"net/http"
 
@@ -127,13 +126,5 @@ func (in *intake) read(w http.ResponseWriter, r *http.Request, bytesMax int64) e
 	}
 	in.body.Grow(int(min(max(r.ContentLength, 0), readAhead)) + 512) // ReadFrom wants room to see the end
 	_, err := in.body.ReadFrom(http.MaxBytesReader(w, r.Body, bytesMax))
-	var tooLarge *http.MaxBytesError
-	switch {
-	case err == nil, errors.As(err, &tooLarge):
-		return err
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return &apiError{status: http.StatusBadRequest, detail: "the body ended before its Content-Length"}
-	default:
-		return &apiError{status: http.StatusBadRequest, detail: "the body could not be read", cause: err}
-	}
+	return bodyError(err)
 }

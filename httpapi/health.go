@@ -57,6 +57,11 @@ func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) error {
 	return nil
 }
 
+type readiness struct {
+	Status string            `json:"status" enum:"ready,not ready"`
+	Checks map[string]string `json:"checks" doc:"ok, or what is wrong, by name."`
+}
+
 // readyz serves GET /readyz: 503 with the reasons while this process cannot serve.
 func (s *Server) readyz(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), checkWithin)
@@ -67,10 +72,7 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) error {
 		group.Go(func() { errs[i] = c.Run(ctx) })
 	}
 	group.Wait()
-	answer := struct {
-		Status string            `json:"status"`
-		Checks map[string]string `json:"checks"`
-	}{"ready", make(map[string]string, len(errs))}
+	answer := readiness{"ready", make(map[string]string, len(errs))}
 	status := http.StatusOK
 	for i, c := range s.config.Checks {
 		answer.Checks[c.Name] = "ok"

@@ -17,12 +17,12 @@ type invoiceSummary struct {
 	ID          uuid.UUID `json:"id"`
 	InvoiceNo   string    `json:"invoice_no"`
 	OrgID       uuid.UUID `json:"org_id"`
-	PeriodStart string    `json:"period_start"`
-	PeriodEnd   string    `json:"period_end"` // the last day of the period
-	Total       string    `json:"total"`
-	Status      string    `json:"status"`
-	DueDate     string    `json:"due_date"`
-	CreatedAt   string    `json:"created_at"`
+	PeriodStart string    `json:"period_start" format:"date"`
+	PeriodEnd   string    `json:"period_end" format:"date" doc:"The last day of the period."`
+	Total       string    `json:"total" format:"decimal"`
+	Status      string    `json:"status" enum:"draft,issued,paid,overdue,void"`
+	DueDate     string    `json:"due_date" format:"date"`
+	CreatedAt   string    `json:"created_at" format:"date-time"`
 }
 
 func newInvoiceSummary(inv *ledger.Invoice) invoiceSummary {
@@ -38,36 +38,47 @@ func newInvoiceSummary(inv *ledger.Invoice) invoiceSummary {
 //
 //	total = subtotal + adjustments - discount + tax - credits_applied
 type invoiceDetail struct {
-	invoiceSummary `json:",embed"`
-	Currency       string        `json:"currency"`
+	ID             uuid.UUID     `json:"id"`
+	InvoiceNo      string        `json:"invoice_no"` // empty in a draft
+	OrgID          uuid.UUID     `json:"org_id"`
+	PeriodStart    string        `json:"period_start" format:"date"`
+	PeriodEnd      string        `json:"period_end" format:"date" doc:"The last day of the period."`
+	Total          string        `json:"total" format:"decimal"`
+	Status         string        `json:"status" enum:"draft,issued,paid,overdue,void"`
+	DueDate        string        `json:"due_date" format:"date"`
+	CreatedAt      string        `json:"created_at" format:"date-time"`
+	Currency       string        `json:"currency" doc:"ISO 4217."`
 	Lines          []invoiceLine `json:"lines"`
-	Subtotal       string        `json:"subtotal"`        // of the lines in time
-	Adjustments    string        `json:"adjustments"`     // of the lines for late usage of closed periods
-	Discount       string        `json:"discount"`        // none are given yet
-	Tax            string        `json:"tax"`             // none is charged yet
-	CreditsApplied string        `json:"credits_applied"` // there are none yet
-	Cut            uint64        `json:"cut"`             // usage up to this sequence is counted
+	Subtotal       string        `json:"subtotal" format:"decimal"`        // of the lines in time
+	Adjustments    string        `json:"adjustments" format:"decimal"`     // of the lines for late usage of closed periods
+	Discount       string        `json:"discount" format:"decimal"`        // none are given yet
+	Tax            string        `json:"tax" format:"decimal"`             // none is charged yet
+	CreditsApplied string        `json:"credits_applied" format:"decimal"` // there are none yet
+	Cut            uint64        `json:"cut"`                              // usage up to this sequence is counted
 	PreviousCut    uint64        `json:"previous_cut"`
 	InputHash      string        `json:"input_hash"`
 }
 
 type invoiceLine struct {
-	N            int     `json:"n"` // from 1
+	N            int     `json:"n" minimum:"1"`
 	Model        string  `json:"model"`
 	Bucket       string  `json:"bucket"`
 	PriceVersion string  `json:"price_version"`
-	Origin       *string `json:"origin"` // the closed period that late usage occurred in
+	Origin       *string `json:"origin" doc:"The closed period that late usage occurred in; null for usage in time."`
 	Quantity     uint64  `json:"quantity"`
 	Unit         string  `json:"unit"`
-	UnitPrice    string  `json:"unit_price"` // per 1,000,000 tokens, per image or per request
-	Amount       string  `json:"amount"`
+	UnitPrice    string  `json:"unit_price" format:"decimal" doc:"Per 1,000,000 tokens, per image or per request."`
+	Amount       string  `json:"amount" format:"decimal"`
 }
 
 func newInvoiceDetail(inv *ledger.Invoice) (invoiceDetail, error) {
 	var none, subtotal, adjustments ledger.Amount
 	zero := none.Format(inv.Currency)
+	sum := newInvoiceSummary(inv)
 	d := invoiceDetail{
-		invoiceSummary: newInvoiceSummary(inv), Currency: inv.Currency, Lines: []invoiceLine{},
+		ID: sum.ID, InvoiceNo: sum.InvoiceNo, OrgID: sum.OrgID, PeriodStart: sum.PeriodStart, PeriodEnd: sum.PeriodEnd,
+		Total: sum.Total, Status: sum.Status, DueDate: sum.DueDate, CreatedAt: sum.CreatedAt,
+		Currency: inv.Currency, Lines: []invoiceLine{},
 		Discount: zero, Tax: zero, CreditsApplied: zero,
 		Cut: inv.Cut, PreviousCut: inv.PreviousCut, InputHash: inv.InputHash.String(),
 	}
@@ -89,10 +100,12 @@ func newInvoiceDetail(inv *ledger.Invoice) (invoiceDetail, error) {
 	return d, nil
 }
 
+var invoicesPageSize = pageSize(bounds{def: 20, min: 1, max: 100})
+
 // listInvoices serves GET /api/v1/billing/invoices, newest first.
 func (s *Server) listInvoices(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
 	p := queryOf(r)
-	page := p.page(bounds{def: 20, min: 1, max: 100})
+	page := p.page(invoicesPageSize)
 	if err := p.err(); err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -130,12 +131,16 @@ func newRig(t testing.TB, engines *embedded.Engines, change ...func(*Config)) *r
 	r.invoicer = &billing.Invoicer{Log: r.log, Book: r.book, Prices: r.catalog, Usage: r.projection, Clock: r.clock.Now}
 	r.config = Config{
 		Keys: r.keys, Orgs: r.book, Invoices: r.book, Upcoming: r.invoicer, Usage: r.projection, Catalog: r.catalog, Log: r.log,
+		KeyCommands: r.keys, Plans: r.book, Tenants: r.commands, Assigner: r.commands, PriceList: r.catalog, InvoiceRun: r.invoicer, Ledger: r.log,
 		Now: r.clock.Now, Logger: slog.New(slog.NewTextHandler(r.logged, nil)), Checks: checks, Collectors: collectors,
 	}
 	for _, c := range change {
 		c(&r.config)
 	}
-	r.server = httptest.NewServer(must(New(r.config)))
+	api := must(New(r.config))
+	r.server = httptest.NewServer(api)
+	client := r.server.Client() // every answer of every test is held against the document
+	client.Transport = &checked{t: t, next: client.Transport, contract: must(contractOf(api.document))}
 	t.Cleanup(func() {
 		r.server.Close()
 		cancel()
@@ -152,8 +157,10 @@ func newRig(t testing.TB, engines *embedded.Engines, change ...func(*Config)) *r
 func (r *rig) install() {
 	r.t.Helper()
 	by := catalog.By{Actor: "test", At: r.clock.Now()}
-	starter := catalog.Starter()
-	if _, err := r.catalog.Install(r.ctx, r.log, starter[:5], by); err != nil {
+	starter := slices.DeleteFunc(catalog.Starter(), func(e catalog.StarterEntry) bool {
+		return !slices.Contains([]string{"gpt-4o", "gpt-4o-mini", "claude-haiku-4-5"}, e.Model.ID)
+	})
+	if _, err := r.catalog.Install(r.ctx, r.log, starter, by); err != nil {
 		r.t.Fatal(err)
 	}
 	dollars := starter[0]

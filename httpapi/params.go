@@ -69,10 +69,34 @@ func (p *params) one(name string) string {
 	return values[0]
 }
 
+// param is a parameter of a route. The document and the reading of it both come
+// from here.
+type param struct {
+	kind      paramKind
+	name, doc string
+	bounds    bounds   // of an integer
+	words     []string // of choices
+	header    bool     // it is a header, not part of the query
+}
+
+type paramKind int
+
+// The kinds of parameters; each is read by the method of params of its name.
+const (
+	integerParam paramKind = iota + 1
+	dateParam
+	instantParam
+	idParam
+	choiceParam
+	choicesParam
+	textParam
+)
+
 // bounds of an integer parameter.
 type bounds struct{ def, min, max int }
 
-func (p *params) integer(name string, b bounds) int {
+func (p *params) integer(of param) int {
+	name, b := of.name, of.bounds
 	text := p.one(name)
 	if text == "" {
 		return b.def
@@ -100,7 +124,8 @@ func isInteger(text string) bool {
 }
 
 // date is a calendar day; false when it is not given or wrong.
-func (p *params) date(name string) (ledger.Date, bool) {
+func (p *params) date(of param) (ledger.Date, bool) {
+	name := of.name
 	text := p.one(name)
 	if text == "" {
 		return ledger.Date{}, false
@@ -117,11 +142,30 @@ func (p *params) date(name string) (ledger.Date, bool) {
 	return ledger.DateOf(t, time.UTC), true
 }
 
+// instant is a moment; false when it is not given or wrong.
+func (p *params) instant(of param) (time.Time, bool) {
+	text := p.one(of.name)
+	if text == "" {
+		return time.Time{}, false
+	}
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		p.refuse(of.name, "datetime_parsing", "the value is not an RFC 3339 time like 2026-11-30T23:59:59Z")
+		return time.Time{}, false
+	}
+	if y := t.UTC().Year(); y < yearMin || y > yearMax {
+		p.refuse(of.name, "datetime_range", "the year must be between %d and %d", yearMin, yearMax)
+		return time.Time{}, false
+	}
+	return t, true
+}
+
 // Years that usage can be from, as package events has it.
 const yearMin, yearMax = 2000, 2200
 
 // id is a UUID; zero when it is not given or wrong.
-func (p *params) id(name string) uuid.UUID {
+func (p *params) id(of param) uuid.UUID {
+	name := of.name
 	text := p.one(name)
 	if text == "" {
 		return uuid.Nil
@@ -143,26 +187,26 @@ func parseID(text string) (uuid.UUID, error) {
 	return uuid.Parse(text)
 }
 
-// choice is one of a few words.
-func (p *params) choice(name, def string, words ...string) string {
-	text := p.one(name)
+// choice is one of a few words, by default the first.
+func (p *params) choice(of param) string {
+	text := p.one(of.name)
 	if text == "" {
-		return def
+		return of.words[0]
 	}
-	if !slices.Contains(words, text) {
-		p.refuse(name, "enum", "the value must be one of %s", strings.Join(words, ", "))
-		return def
+	if !slices.Contains(of.words, text) {
+		p.refuse(of.name, "enum", "the value must be one of %s", strings.Join(of.words, ", "))
+		return of.words[0]
 	}
 	return text
 }
 
 // choices are any of a few words, repeated or separated by commas.
-func (p *params) choices(name string, words ...string) []string {
+func (p *params) choices(of param) []string {
 	var chosen []string
-	for _, value := range p.all(name) {
+	for _, value := range p.all(of.name) {
 		for word := range strings.SplitSeq(value, ",") {
-			if !slices.Contains(words, word) {
-				p.refuse(name, "enum", "each value must be one of %s", strings.Join(words, ", "))
+			if !slices.Contains(of.words, word) {
+				p.refuse(of.name, "enum", "each value must be one of %s", strings.Join(of.words, ", "))
 				return nil
 			}
 			chosen = append(chosen, word)
@@ -171,8 +215,9 @@ func (p *params) choices(name string, words ...string) []string {
 	return chosen
 }
 
-// name is a short text without control characters.
-func (p *params) name(name string) string {
+// text is a short text without control characters.
+func (p *params) text(of param) string {
+	name := of.name
 	text := p.one(name)
 	if len(text) > events.MaxTextBytes {
 		p.refuse(name, "string_too_long", "the value must have %d bytes or less", events.MaxTextBytes)
@@ -194,12 +239,18 @@ type page struct {
 // pageMax keeps offsets far from overflowing.
 const pageMax = 1_000_000
 
+var pageNumber = param{kind: integerParam, name: "page", bounds: bounds{def: 1, min: 1, max: pageMax}, doc: "Which page of the list, from 1."}
+
+func pageSize(b bounds) param {
+	return param{kind: integerParam, name: "page_size", bounds: b, doc: "How many members a page has."}
+}
+
 // page reads page and page_size.
-func (p *params) page(size bounds) page {
+func (p *params) page(size param) page {
 	return page{
-		number: p.integer("page", bounds{def: 1, min: 1, max: pageMax}),
-		size:   p.integer("page_size", size),
-		asked:  p.values.Get("page") != "" || p.values.Get("page_size") != "",
+		number: p.integer(pageNumber),
+		size:   p.integer(size),
+		asked:  p.values.Get(pageNumber.name) != "" || p.values.Get(size.name) != "",
 	}
 }
 

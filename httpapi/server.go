@@ -15,6 +15,7 @@ import (
 	"aione/keys"
 	"aione/ledger"
 
+	"github.com/danielgtaylor/huma/v2"
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/chi/v5/middleware"
 	"github.com/google/uuid"
@@ -24,16 +25,39 @@ import (
 // Keys says whose token a secret is: keys.Set.
 type Keys interface {
 	Verify(secret string, now time.Time) (keys.Key, error)
-	// Get returns keys.ErrUnknownKey also for a key of another org.
-	Get(org, id uuid.UUID) (keys.Key, error)
+	// Lookup returns keys.ErrUnknownKey also for a key of another org. Keys that were
+	// deleted are found: they have used something.
+	Lookup(org, id uuid.UUID) (keys.Key, error)
 }
 
-// Orgs is what is known of orgs: billing.Book. Each returns billing.ErrNotFound
+// KeyCommands list and change keys: keys.Set. An *keys.FieldError says what is
+// wrong with a command.
+type KeyCommands interface {
+	List(org uuid.UUID) []keys.Key
+	// Get returns keys.ErrUnknownKey also for a key of another org, or deleted.
+	Get(org, id uuid.UUID) (keys.Key, error)
+	Create(ctx context.Context, log keys.Appender, in keys.CreateInput) (keys.Key, string, error)
+	Update(ctx context.Context, log keys.Appender, in keys.UpdateInput) (keys.Key, error)
+	Rotate(ctx context.Context, log keys.Appender, in keys.RotateInput) (keys.Key, string, error)
+	Disable(ctx context.Context, log keys.Appender, in keys.ChangeInput) (keys.Key, error)
+	Enable(ctx context.Context, log keys.Appender, in keys.ChangeInput) (keys.Key, error)
+	Delete(ctx context.Context, log keys.Appender, in keys.ChangeInput) error
+}
+
+// Ledger is where commands write: events.Log.
+type Ledger interface {
+	Append(ctx context.Context, as ...events.Append) ([]uint64, error)
+	LastOn(ctx context.Context, subject string) (r events.Record, ok bool, err error)
+}
+
+// Orgs is what is known of orgs: billing.Book. Those asked for one return billing.ErrNotFound
 // when there is no such org.
 type Orgs interface {
 	Org(id uuid.UUID) (billing.Org, error)
 	Zone(id uuid.UUID) (*time.Location, error)
 	Teams(orgID uuid.UUID) ([]billing.Team, error)
+	// Orgs are all of them, oldest first.
+	Orgs() []billing.Org
 }
 
 // Invoices are the issued ones: billing.Book.
@@ -63,6 +87,8 @@ type Catalog interface {
 	Resolve(name string) (catalog.Model, bool)
 	// Prices are all versions of a model, oldest first.
 	Prices(modelID string) []catalog.Price
+	// ModelsAt are all models with their prices at an instant.
+	ModelsAt(at time.Time) []catalog.ModelInfo
 }
 
 // Publisher makes usage durable: events.Log. A nil error means fsynced.
@@ -82,6 +108,22 @@ type Config struct {
 	Log      Publisher
 	Gateway  http.Handler // serves /v1 and /v1beta as it is; nil: not there
 
+	// KeyCommands serve the routes of API keys, Plans that of the plan, Tenants,
+	// Assigner, PriceList and InvoiceRun those of the operator, Audits that of the auditor's
+	// verdict, Lines the events behind an invoice line. With nil the routes are not
+	// there. KeyCommands and PriceList need Ledger.
+	KeyCommands KeyCommands
+	Plans       Plans
+	Tenants     Tenants
+	Assigner    Assigner
+	PriceList   PriceList
+	InvoiceRun  InvoiceRun
+	Audits      Audits
+	Lines       Lines
+	Ledger      Ledger
+	// Allowances know budgets, balances and limits. nil: there are none.
+	Allowances Allowances
+
 	Checks     []Check                // of /readyz
 	Collectors []prometheus.Collector // more for /metrics, such as NewMeteringCollector
 	Now        func() time.Time
@@ -95,8 +137,13 @@ type Limits struct {
 	AnswerWithin time.Duration // of an ordinary request; default 1 min
 	ExportWithin time.Duration // of a CSV export; default 10 min
 
+	BodyBytes int64 // of a body that is not events; default 256 KiB
+
 	UsageDays int // of one usage question; default 366
 	HourDays  int // the same when grouped by hour; default 31
+
+	QueriesAtOnce int // questions about usage that are worked on at once; default 64
+	QueriesPerOrg int // the same of one org; default 16
 
 	EventBytes    int64         // of a body of events; default 16 MiB
 	EventsBatch   int           // events in one; default 10,000
@@ -112,8 +159,11 @@ const day = 24 * time.Hour
 func (l *Limits) complete() {
 	l.AnswerWithin = orDefault(l.AnswerWithin, time.Minute)
 	l.ExportWithin = orDefault(l.ExportWithin, 10*time.Minute)
+	l.BodyBytes = orDefault(l.BodyBytes, 256<<10)
 	l.UsageDays = orDefault(l.UsageDays, 366)
 	l.HourDays = orDefault(l.HourDays, 31)
+	l.QueriesAtOnce = orDefault(l.QueriesAtOnce, 64)
+	l.QueriesPerOrg = orDefault(l.QueriesPerOrg, 16)
 	l.EventBytes = orDefault(l.EventBytes, 16<<20)
 	l.EventsBatch = orDefault(l.EventsBatch, 10_000)
 	l.EventsAtOnce = orDefault(l.EventsAtOnce, 64)
@@ -137,7 +187,14 @@ type Server struct {
 	logger  *slog.Logger
 	metrics *metrics
 	router  chi.Router
-	intake  chan struct{} // one token for each request with events in work
+
+	document []byte  // of OpenAPI
+	page     []byte  // the same for people
+	schemas  schemas // of the document, for bodies
+
+	turns  turns
+	claims claims        // of idempotency keys
+	intake chan struct{} // one token for each request with events in work
 }
 
 // New checks the configuration and makes a server.
@@ -148,35 +205,35 @@ func New(c Config) (*Server, error) {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
+	if c.Ledger == nil && (c.KeyCommands != nil || c.PriceList != nil) {
+		return nil, errors.New("httpapi: KeyCommands and PriceList need Ledger")
+	}
 	c.Limits.complete()
 	m, err := newMetrics(c.Collectors)
 	if err != nil {
 		return nil, err
 	}
 	s := &Server{config: c, limits: c.Limits, logger: c.Logger, metrics: m, intake: make(chan struct{}, c.Limits.EventsAtOnce)}
-	s.router = s.routes()
+	routes := s.table()
+	var d *huma.OpenAPI
+	d, s.schemas = describe(routes)
+	if s.document, err = marshal(d); err != nil {
+		return nil, err
+	}
+	if s.page, err = referencePage(d, routes); err != nil {
+		return nil, err
+	}
+	s.router = s.newRouter(routes)
 	return s, nil
 }
 
-func (s *Server) routes() chi.Router {
+func (s *Server) newRouter(routes []route) chi.Router {
 	r := chi.NewRouter()
 	r.Use(middleware.GetHead)
 	r.NotFound(s.handle(s.notFound))
 	r.MethodNotAllowed(s.handle(s.methodNotAllowed))
 
-	r.Get("/healthz", s.handle(s.healthz))
-	r.Get("/readyz", s.handle(s.readyz))
-	r.Method(http.MethodGet, "/metrics", s.metrics.handler)
-
-	// A CSV export may take longer than other answers; see usage.
-	r.Get("/api/v1/obs/usage", s.bounded(s.limits.ExportWithin, s.with(keys.ScopeUsageRead, s.usage)))
-	r.Get("/api/v1/obs/dashboard", s.bounded(s.limits.AnswerWithin, s.with(keys.ScopeUsageRead, s.dashboard)))
-	r.Get("/api/v1/billing/invoices", s.bounded(s.limits.AnswerWithin, s.with(keys.ScopeBillingRead, s.listInvoices)))
-	if s.config.Upcoming != nil {
-		r.Get("/api/v1/billing/invoices/upcoming", s.bounded(s.limits.AnswerWithin, s.with(keys.ScopeBillingRead, s.upcomingInvoice)))
-	}
-	r.Get("/api/v1/billing/invoices/{invoice_id}", s.bounded(s.limits.AnswerWithin, s.with(keys.ScopeBillingRead, s.getInvoice)))
-	r.Post("/api/v1/events", s.bounded(s.limits.AnswerWithin, s.with(keys.ScopeIngest, s.postEvents)))
+	s.mount(r, routes)
 	return r
 }
 

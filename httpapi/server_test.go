@@ -141,6 +141,40 @@ func TestFaultsDoNotLeak(t *testing.T) {
 	}
 }
 
+func TestQueriesTakeTurns(t *testing.T) {
+	entered, leave := make(chan struct{}), make(chan struct{})
+	r := newRig(t, &embedded.Engines{NATS: embedded.OpenNATS(t)}, func(c *Config) {
+		c.Limits.QueriesAtOnce, c.Limits.QueriesPerOrg = 2, 1
+		c.Usage = brokenUsage{
+			each:  func(func(analytics.UsageRow, uint64) error) error { return nil },
+			watch: func(context.Context) error { entered <- struct{}{}; <-leave; return nil },
+		}
+	})
+	x, y, z := r.tenant("acme", ""), r.tenant("rival", ""), r.tenant("third", "")
+	const path = "/api/v1/obs/usage"
+	done := make(chan answer)
+	for _, token := range []string{x.token, y.token} {
+		go func() { done <- r.get(path, token) }()
+		<-entered
+	}
+	if a := r.get(path, x.token); a.status != http.StatusTooManyRequests || a.header.Get("Retry-After") == "" {
+		t.Errorf("a second question of one org = %d %s", a.status, a.body)
+	}
+	if a := r.get(path, z.token); a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" {
+		t.Errorf("a third question of all = %d %s", a.status, a.body)
+	}
+	close(leave)
+	for range 2 {
+		if a := <-done; a.status != http.StatusOK {
+			t.Errorf("one in turn = %d %s", a.status, a.body)
+		}
+	}
+	go func() { <-entered }()
+	if a := r.get(path, z.token); a.status != http.StatusOK {
+		t.Errorf("a turn given back = %d %s", a.status, a.body)
+	}
+}
+
 func TestErrorsAreTranslated(t *testing.T) {
 	r := newRig(t, &embedded.Engines{NATS: embedded.OpenNATS(t)})
 	s := must(New(r.config))
@@ -183,4 +217,11 @@ func TestFollowerCheck(t *testing.T) {
 	if err := FollowerCheck("ledger", r.log, billing.NewBook()).Run(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a book that nobody feeds: %v", err)
 	}
+}
+
+// serve answers a request without a network.
+func serve(s *Server, r *http.Request) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, r)
+	return w
 }

@@ -114,7 +114,7 @@ func (t *terms) ownTeam(id uuid.UUID) (bool, error) {
 func (t *terms) ownKey(id uuid.UUID) (bool, error) {
 	ours, ok := t.keys[id]
 	if !ok {
-		_, err := t.server.config.Keys.Get(t.org.ID, id)
+		_, err := t.server.config.Keys.Lookup(t.org.ID, id)
 		if err != nil && !errors.Is(err, keys.ErrUnknownKey) {
 			return false, err
 		}

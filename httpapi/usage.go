@@ -21,10 +21,10 @@ import (
 // counts overlap as OpenAI's do: prompt_tokens holds the cached and cache-written
 // ones, completion_tokens the reasoning ones.
 type usageRow struct {
-	Date             *string `json:"date"`
+	Date             *string `json:"date" doc:"A day, or the start of an hour in UTC."`
 	Model            *string `json:"model"`
-	TeamID           *string `json:"team_id"`
-	KeyID            *string `json:"key_id"`
+	TeamID           *string `json:"team_id" format:"uuid"`
+	KeyID            *string `json:"key_id" format:"uuid"`
 	Requests         uint64  `json:"requests"`
 	PromptTokens     uint64  `json:"prompt_tokens"`
 	CachedTokens     uint64  `json:"cached_tokens"`
@@ -33,7 +33,7 @@ type usageRow struct {
 	ReasoningTokens  uint64  `json:"reasoning_tokens"`
 	TotalTokens      uint64  `json:"total_tokens"`
 	Images           uint64  `json:"images"`
-	CostRMB          string  `json:"cost_rmb"`
+	CostRMB          string  `json:"cost_rmb" format:"decimal"`
 	ErrorCount       uint64  `json:"error_count"`
 }
 
@@ -72,6 +72,16 @@ func idOrNull(id uuid.UUID) *string {
 const (
 	usageDaysDefault   = 7
 	usageExportRowsMax = 1 << 40 // every row there can be
+)
+
+var (
+	startDate     = param{kind: dateParam, name: "start_date", doc: "First day, in the organisation's time zone. Default: six days before end_date."}
+	endDate       = param{kind: dateParam, name: "end_date", doc: "Last day, inclusive. Default: today."}
+	groupBy       = param{kind: choicesParam, name: "group_by", words: []string{"day", "hour", "model", "key", "team"}, doc: "What rows are grouped by: repeat it, or separate by commas. Default: one row for everything."}
+	ofModel       = param{kind: textParam, name: "model", doc: "Only usage of this model, by its standard id."}
+	ofTeam        = param{kind: idParam, name: "team_id", doc: "Only usage of this team."}
+	ofKey         = param{kind: idParam, name: "key_id", doc: "Only usage of this key."}
+	usagePageSize = pageSize(bounds{def: 100, min: 1, max: 1000})
 )
 
 // usageRequest is the query of GET /api/v1/obs/usage.
@@ -128,7 +138,7 @@ func (s *Server) parseUsage(r *http.Request, caller keys.Key) (usageRequest, err
 		return usageRequest{}, err
 	}
 	p := queryOf(r)
-	groups := p.choices("group_by", "day", "hour", "model", "key", "team")
+	groups := p.choices(groupBy)
 	by := analytics.Group{
 		Day: slices.Contains(groups, "day"), Hour: slices.Contains(groups, "hour"),
 		Model: slices.Contains(groups, "model"), Team: slices.Contains(groups, "team"), Key: slices.Contains(groups, "key"),
@@ -136,9 +146,9 @@ func (s *Server) parseUsage(r *http.Request, caller keys.Key) (usageRequest, err
 	req := usageRequest{
 		query: analytics.UsageQuery{
 			OrgID: org.ID, Zone: org.Timezone, By: by,
-			Model: p.name("model"), TeamID: p.id("team_id"), KeyID: p.id("key_id"),
+			Model: p.text(ofModel), TeamID: p.id(ofTeam), KeyID: p.id(ofKey),
 		},
-		page: p.page(bounds{def: 100, min: 1, max: 1000}),
+		page: p.page(usagePageSize),
 	}
 	days, err := s.usageDays(p, org.ID, by)
 	if err != nil {
@@ -158,8 +168,8 @@ func (s *Server) usageDays(p *params, org uuid.UUID, by analytics.Group) (span, 
 	if err != nil {
 		return span{}, err
 	}
-	first, firstGiven := p.date("start_date")
-	last, lastGiven := p.date("end_date")
+	first, firstGiven := p.date(startDate)
+	last, lastGiven := p.date(endDate)
 	if !lastGiven {
 		last = ledger.DateOf(s.config.Now(), zone)
 	}
@@ -186,18 +196,26 @@ func (s *Server) usageDays(p *params, org uuid.UUID, by analytics.Group) (span, 
 // ownFilters returns a not-found error for a team or key that is not the org's.
 func (s *Server) ownFilters(org uuid.UUID, q analytics.UsageQuery) error {
 	if q.TeamID != uuid.Nil {
-		teams, err := s.teamNames(org)
-		if err != nil {
+		if err := s.ownTeam(org, q.TeamID); err != nil {
 			return err
-		}
-		if _, ok := teams[q.TeamID]; !ok {
-			return &apiError{status: http.StatusNotFound, detail: "not found"}
 		}
 	}
 	if q.KeyID != uuid.Nil {
-		if _, err := s.config.Keys.Get(org, q.KeyID); err != nil {
+		if _, err := s.config.Keys.Lookup(org, q.KeyID); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// ownTeam returns a not-found error for a team that is not the org's.
+func (s *Server) ownTeam(org, id uuid.UUID) error {
+	teams, err := s.teamNames(org)
+	if err != nil {
+		return err
+	}
+	if _, ok := teams[id]; !ok {
+		return &apiError{status: http.StatusNotFound, detail: "not found"}
 	}
 	return nil
 }

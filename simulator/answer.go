@@ -1,53 +1,52 @@
 package simulator
 
 import (
-	"fmt"
 	"hash/crc32"
 	"net/http"
 	"strconv"
-
-	"github.com/go-json-experiment/json/jsontext"
 )
 
 // answer is one completion on its way out.
 type answer struct {
-	sim          Simulate
-	counts       counts
-	textTokens   int
-	chunks       int
-	includeUsage bool
-	head         string // `{"id":…,"object":"chat.completion…","created":…,"model":…`
+	dialect dialect
+	request *request
+	sim     Simulate
+	counts  counts
+	id      string // follows from the request
+	text    string // of the message, or the arguments of the tool call
+	chunks  int    // pieces the text is streamed in
 }
 
-func newAnswer(body []byte, r *request, chunks int) *answer {
-	a := &answer{sim: r.Simulate, counts: r.counts(), chunks: chunks}
-	a.includeUsage = r.StreamOptions != nil && r.StreamOptions.IncludeUsage
-	a.textTokens = int(min(max(a.counts.completion-a.counts.reasoning, 0), TextTokensMax))
+func newAnswer(d dialect, uri string, body []byte, r *request, chunks int) *answer {
+	a := &answer{dialect: d, request: r, sim: r.sim, counts: r.counts(), chunks: chunks}
+	textTokens := int(min(max(a.counts.completion-a.counts.reasoning, 0), TextTokensMax))
+	a.text = text[:textTokens*len(token)]
+	if r.json || r.tool != "" {
+		a.text = jsonHead + text[:max(textTokens-2, 0)*len(token)] + jsonTail
+		textTokens = len(a.text) / len(token)
+	}
 	if a.sim.Chunks > 0 {
 		a.chunks = a.sim.Chunks
 	}
-	a.chunks = max(min(a.chunks, a.textTokens), 1)
-	object := "chat.completion"
-	if r.Stream {
-		object = "chat.completion.chunk"
-	}
-	model, _ := jsontext.AppendQuote(nil, r.Model) // was decoded from JSON, so it is UTF-8
-	a.head = fmt.Sprintf(`{"id":"chatcmpl-sim%08x","object":%q,"created":%d,"model":%s`,
-		crc32.ChecksumIEEE(body), object, createdUnix, model)
+	a.chunks = max(min(a.chunks, textTokens), 1)
+	sum := crc32.Update(crc32.ChecksumIEEE(body), crc32.IEEETable, []byte(uri))
+	a.id = "sim" + strconv.FormatUint(uint64(sum)|1<<32, 16)
 	return a
+}
+
+// share is piece i of the text: an equal number of tokens.
+func (a *answer) share(i int) string {
+	n := len(a.text) / len(token)
+	return a.text[i*n/a.chunks*len(token) : (i+1)*n/a.chunks*len(token)]
 }
 
 const garbage = "<html>502 Bad Gateway</html>"
 
+// pixel is a picture: one transparent point, as PNG in base64.
+const pixel = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+
 func (a *answer) plain(w http.ResponseWriter, r *http.Request) {
-	body := []byte(a.head + `,"choices":[{"index":0,"message":{"role":"assistant","content":"`)
-	body = append(body, text[:a.textTokens*len(token)]...)
-	body = append(body, `"},"logprobs":null,"finish_reason":"stop"}]`...)
-	if a.sim.Usage != UsageMissing {
-		body = append(body, `,"usage":`...)
-		body = a.appendUsage(body)
-	}
-	body = append(body, '}')
+	body := a.dialect.plain(make([]byte, 0, 1024+len(a.text)), a)
 	if a.sim.Garbage {
 		body = []byte(garbage)
 	}
@@ -71,9 +70,9 @@ func (a *answer) plain(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(body)
 }
 
-// stream sends the content in a.chunks pieces, then the finish, the usage if it
-// was asked for, and [DONE]. Without pauses only the first piece and the end are
-// flushed, so that a large completion costs two packets.
+// stream sends the content in a.chunks pieces between the dialect's opening and
+// ending. Without pauses only the first piece and the end are flushed, so that a
+// large completion costs two packets.
 func (a *answer) stream(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-cache")
@@ -81,14 +80,19 @@ func (a *answer) stream(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	flush := func() { _ = http.NewResponseController(w).Flush() }
+	buffer := a.dialect.opening(make([]byte, 0, 512+len(a.text)/a.chunks), a)
 	for i := range a.chunks + 1 {
+		if len(buffer) > 0 {
+			_, _ = w.Write(buffer)
+		}
 		if a.fault(w, r, i) {
 			return
 		}
 		if i == a.chunks {
 			break
 		}
-		_, _ = w.Write(a.contentChunk(i))
+		_, _ = w.Write(a.dialect.piece(buffer[:0], a, i))
+		buffer = buffer[:0]
 		if i == 0 || a.sim.ChunkMS > 0 {
 			flush()
 		}
@@ -96,33 +100,8 @@ func (a *answer) stream(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	usageField := ""
-	if a.includeUsage {
-		usageField = `,"usage":null`
-	}
-	end := []byte("data: " + a.head + `,"choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}]` + usageField + "}\n\n")
-	if a.includeUsage && a.sim.Usage != UsageMissing {
-		end = append(end, "data: "+a.head+`,"choices":[],"usage":`...)
-		end = append(a.appendUsage(end), "}\n\n"...)
-	}
-	_, _ = w.Write(append(end, "data: [DONE]\n\n"...))
+	_, _ = w.Write(a.dialect.ending(buffer[:0], a))
 	flush()
-}
-
-// contentChunk is piece i: an equal share of the text. The first names the role.
-func (a *answer) contentChunk(i int) []byte {
-	from, to := i*a.textTokens/a.chunks, (i+1)*a.textTokens/a.chunks
-	b := append(make([]byte, 0, 256+(to-from)*len(token)), "data: "+a.head+`,"choices":[{"index":0,"delta":{`...)
-	if i == 0 {
-		b = append(b, `"role":"assistant",`...)
-	}
-	b = append(b, `"content":"`...)
-	b = append(b, text[from*len(token):to*len(token)]...)
-	b = append(b, `"},"logprobs":null,"finish_reason":null}]`...)
-	if a.includeUsage {
-		b = append(b, `,"usage":null`...)
-	}
-	return append(b, "}\n\n"...)
 }
 
 // fault does what was asked for after sent content chunks; true ends the stream.
@@ -142,16 +121,17 @@ func (a *answer) fault(w http.ResponseWriter, r *http.Request, sent int) bool {
 		}
 		return true
 	case a.sim.Garbage && sent == min(a.sim.GarbageAfterChunks, a.chunks):
-		_, _ = w.Write([]byte("data: " + garbage + "\n\ndata: [DONE]\n\n"))
+		_, _ = w.Write(a.dialect.line(a.dialect.line(nil, garbage), "[DONE]"))
 		return true
 	case a.sim.ErrorAfterChunks != nil && sent == min(*a.sim.ErrorAfterChunks, a.chunks):
-		_, _ = w.Write([]byte(`data: {"error":{"message":"Simulated failure.","type":"server_error","code":"simulated_error"}}` + "\n\n"))
+		_, _ = w.Write(a.dialect.streamFailure(nil))
 		return true
 	}
 	return false
 }
 
-func (a *answer) appendUsage(b []byte) []byte {
+// reported are the counts with what Simulate.Usage does to them.
+func (a *answer) reported() counts {
 	c := a.counts
 	switch a.sim.Usage {
 	case UsageNegative:
@@ -161,6 +141,5 @@ func (a *answer) appendUsage(b []byte) []byte {
 	case UsageOverlap:
 		c.cached = c.prompt + 1
 	}
-	return fmt.Appendf(b, `{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d,"prompt_tokens_details":{"cached_tokens":%d},"completion_tokens_details":{"reasoning_tokens":%d}}`,
-		c.prompt, c.completion, c.prompt+c.completion, c.cached, c.reasoning)
+	return c
 }

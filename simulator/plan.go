@@ -4,17 +4,20 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-
-	"github.com/go-json-experiment/json"
 )
 
-// Simulate is the extension field "simulate" of a chat request: exact counts and
-// faults. Every field is optional; faults combine.
+// Simulate is the extension field "simulate" of a request in any dialect: exact
+// counts and faults. Every field is optional; faults combine.
 type Simulate struct {
-	PromptTokens     *int64 `json:"prompt_tokens,omitempty"`     // including the cached ones
+	PromptTokens     *int64 `json:"prompt_tokens,omitempty"`     // all of them, those read from and written to a cache too
 	CompletionTokens *int64 `json:"completion_tokens,omitempty"` // including reasoning, which has no text
 	CachedTokens     int64  `json:"cached_tokens,omitempty"`
+	CacheWrite5m     int64  `json:"cache_write_5m,omitempty"` // Anthropic only: the others do not report it
+	CacheWrite1h     int64  `json:"cache_write_1h,omitempty"`
 	ReasoningTokens  int64  `json:"reasoning_tokens,omitempty"`
+	Images           *int64 `json:"images,omitempty"` // pictures in the answer; OpenAI and Gemini
+
+	ToolCall string `json:"tool_call,omitempty"` // call the tool of this name, when tools are given
 
 	LatencyMS int64 `json:"latency_ms,omitempty"` // before the status line
 	TTFTMS    int64 `json:"ttft_ms,omitempty"`    // then before the first byte of the body
@@ -52,22 +55,27 @@ const (
 	UsageMissing  UsageFault = "missing"  // no usage although asked for
 	UsageNegative UsageFault = "negative" // negative counts
 	UsageHuge     UsageFault = "huge"     // 10^18 prompt tokens
-	UsageOverlap  UsageFault = "overlap"  // more cached than prompt tokens
+	UsageOverlap  UsageFault = "overlap"  // parts larger than their whole
 )
 
 // TextTokensMax is how many tokens of text an answer has at most.
 const TextTokensMax = 8192
 
 const (
-	token         = "tok " // four bytes: a byte count ÷ 4 is exact
+	token         = " tok" // one token of o200k_base and four bytes: either count is exact
 	simulateMSMax = 600_000
 	chunksMax     = TextTokensMax
+	imagesMax     = 16
+
+	// A JSON answer and the arguments of a tool call are an object with one member,
+	// its text. What encloses the text makes two tokens.
+	jsonHead, jsonTail = `{"a":"`, `"}`
 )
 
 var text = strings.Repeat(token, TextTokensMax)
 
 func (s *Simulate) check() error {
-	for _, n := range []*int64{s.PromptTokens, s.CompletionTokens, &s.CachedTokens, &s.ReasoningTokens} {
+	for _, n := range []*int64{s.PromptTokens, s.CompletionTokens, &s.CachedTokens, &s.ReasoningTokens, &s.CacheWrite5m, &s.CacheWrite1h} {
 		if n != nil && *n < 0 {
 			return errors.New("simulate: a token count is negative; ask for usage \"negative\" instead")
 		}
@@ -78,6 +86,8 @@ func (s *Simulate) check() error {
 		}
 	}
 	switch {
+	case s.Images != nil && (*s.Images < 0 || *s.Images > imagesMax):
+		return fmt.Errorf("simulate: images is not in 0 … %d", imagesMax)
 	case s.Status != 0 && (s.Status < 200 || s.Status > 599):
 		return errors.New("simulate: status is not in 200 … 599")
 	case s.Chunks < 0 || s.Chunks > chunksMax:
@@ -91,45 +101,57 @@ func (s *Simulate) check() error {
 	}
 }
 
-// counts are the token counts of one answer, as OpenAI reports them: prompt
-// includes cached, completion includes reasoning.
-type counts struct{ prompt, completion, cached, reasoning int64 }
+// request is what the simulator reads of a request, whatever its dialect.
+type request struct {
+	model        string
+	stream       bool
+	includeUsage bool   // OpenAI sends usage in a stream only on request
+	words        int64  // in the text of the prompt
+	maxTokens    *int64 // the least of the limits given
+	tool         string // the tool to call; empty for none
+	json         bool   // the text has to be a JSON object
+	sim          Simulate
+}
+
+// counts are the token counts of one answer: prompt includes what a cache holds
+// or is given, completion includes reasoning.
+type counts struct{ prompt, completion, cached, write5m, write1h, reasoning, images int64 }
 
 func (r *request) counts() counts {
-	c := counts{cached: r.Simulate.CachedTokens, reasoning: r.Simulate.ReasoningTokens}
-	if n := r.Simulate.PromptTokens; n != nil {
-		c.prompt = *n
-	} else {
-		c.prompt = r.words()
+	s := &r.sim
+	c := counts{prompt: r.words, cached: s.CachedTokens, write5m: s.CacheWrite5m, write1h: s.CacheWrite1h, reasoning: s.ReasoningTokens}
+	switch {
+	case s.Images != nil:
+		c.images = *s.Images
+	case drawsImages(r.model):
+		c.images = 1
 	}
-	if n := r.Simulate.CompletionTokens; n != nil {
-		c.completion = *n
+	if s.PromptTokens != nil {
+		c.prompt = *s.PromptTokens
+	}
+	if s.CompletionTokens != nil {
+		c.completion = *s.CompletionTokens
 		return c
 	}
 	c.completion = max(c.prompt, 1)
-	for _, limit := range []*int64{r.MaxTokens, r.MaxCompletionTokens} {
-		if limit != nil && *limit >= 0 {
-			c.completion = min(c.completion, *limit)
-		}
+	if r.maxTokens != nil && *r.maxTokens >= 0 {
+		c.completion = min(c.completion, *r.maxTokens)
 	}
 	return c
 }
 
-func (r *request) words() (n int64) {
-	for _, m := range r.Messages {
-		var s string
-		if json.Unmarshal(m.Content, &s) == nil {
-			n += int64(len(strings.Fields(s)))
-			continue
-		}
-		var parts []struct {
-			Text string `json:"text"`
-		}
-		if json.Unmarshal(m.Content, &parts) == nil {
-			for _, p := range parts {
-				n += int64(len(strings.Fields(p.Text)))
-			}
-		}
+// drawsImages reports whether a model answers with a picture: gemini-*-image*.
+func drawsImages(model string) bool {
+	rest, ok := strings.CutPrefix(model, "gemini-")
+	return ok && strings.Contains(rest, "-image")
+}
+
+func words(s string) int64 { return int64(len(strings.Fields(s))) }
+
+// least is the lower of two limits that need not be there.
+func least(a, b *int64) *int64 {
+	if a == nil || b != nil && *b < *a {
+		return b
 	}
-	return n
+	return a
 }

@@ -1,20 +1,26 @@
 // Package simulator is the built-in simulated provider: an HTTP server that
-// speaks OpenAI's chat completions, plain and streaming, with token counts that
-// follow exactly from the request and with faults on demand. Sandbox keys talk to
-// it, the demo and the tests drive it.
+// speaks the chat dialects of OpenAI, Anthropic and Gemini, plain and streaming,
+// with token counts that follow exactly from the request and with faults on
+// demand. Sandbox keys talk to it, the demo and the tests drive it.
 //
 // Token counts, when the request carries none of its own (see Simulate):
 //
-//	prompt tokens     = whitespace-separated words in the text of all messages
-//	completion tokens = prompt tokens, at least 1, at most max_completion_tokens
-//	                    or max_tokens
+//	prompt tokens     = whitespace-separated words in the text of the prompt
+//	completion tokens = prompt tokens, at least 1, at most the dialect's limit
+//	                    (max_completion_tokens, max_tokens, maxOutputTokens)
 //
-// Every token of text is the four bytes "tok ", so whoever counts bytes ÷ 4
-// counts exactly. Text stops at TextTokensMax; the counts in usage go on.
+// Every token of text is the four bytes " tok", a token of OpenAI's o200k_base,
+// so whoever counts by that or by bytes ÷ 4 counts exactly. Text stops at
+// TextTokensMax; the counts in usage go on. An answer calls a tool if tools are
+// given and Simulate.ToolCall or the tool choice asks for it, is a JSON object if
+// the response format asks for it, and holds a picture if the model is a
+// gemini-*-image* one.
 //
-// Invariants: equal requests get equal answers, byte for byte; usage is sent in a
-// stream only if stream_options.include_usage asks for it. The package keeps no
-// state, reads no clock (it only waits), and knows nothing of keys or bills.
+// Invariants: equal requests get equal answers, byte for byte; each dialect
+// reports usage the way its provider does, with the same overlaps, and in an
+// OpenAI stream only if stream_options.include_usage asks for it. The package
+// keeps no state, reads no clock (it only waits), and knows nothing of keys or
+// bills.
 package simulator
 
 import (
@@ -24,7 +30,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
-	"strconv"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -34,7 +40,7 @@ import (
 // Config of a Server. The zero value is a provider that knows every model and
 // asks for no key.
 type Config struct {
-	APIKey    string   // if set, requests must carry it as Bearer token
+	APIKey    string   // if set, requests must carry it the way of their dialect
 	Models    []string // listed by /v1/models; empty means every model is served
 	Chunks    int      // content chunks of a stream at most; default 8
 	BodyBytes int64    // largest request; default 64 MiB
@@ -55,7 +61,27 @@ type Server struct {
 	mux    *http.ServeMux
 }
 
-// New makes a server.
+// dialect is how one provider reads requests and writes answers.
+type dialect interface {
+	// secret is the API key a request carries.
+	secret(r *http.Request) string
+	// parse reads a request; an error is the client's fault.
+	parse(r *http.Request, body []byte) (*request, error)
+	// failure is an error object.
+	failure(status int, message, code string) []byte
+	// plain appends the whole answer.
+	plain(b []byte, a *answer) []byte
+	// The events of a stream: before the content, content piece i, after the
+	// content, and an error in their midst.
+	opening(b []byte, a *answer) []byte
+	piece(b []byte, a *answer, i int) []byte
+	ending(b []byte, a *answer) []byte
+	streamFailure(b []byte) []byte
+	// line appends an event that holds data as it is.
+	line(b []byte, data string) []byte
+}
+
+// New makes a server. Gemini's routes are below /v1beta and /v1, as Google's are.
 func New(c Config) *Server {
 	if c.Chunks <= 0 {
 		c.Chunks = defaultChunks
@@ -64,22 +90,31 @@ func New(c Config) *Server {
 		c.BodyBytes = defaultBodyBytes
 	}
 	s := &Server{config: c, mux: http.NewServeMux()}
-	s.mux.HandleFunc("POST /v1/chat/completions", s.chat)
+	s.mux.HandleFunc("POST /v1/chat/completions", s.completion(openAI{}))
+	s.mux.HandleFunc("POST /v1/messages", s.completion(anthropic{}))
+	s.mux.HandleFunc("POST /v1beta/models/{call...}", s.completion(gemini{}))
+	s.mux.HandleFunc("POST /v1/models/{call...}", s.completion(gemini{}))
 	s.mux.HandleFunc("GET /v1/models", s.models)
 	return s
 }
 
-// ServeHTTP checks the key and serves the route.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	want := "Bearer " + s.config.APIKey
-	if s.config.APIKey != "" && subtle.ConstantTimeCompare([]byte(r.Header.Get("Authorization")), []byte(want)) != 1 {
-		writeError(w, http.StatusUnauthorized, "Incorrect API key provided.", "invalid_api_key")
-		return
-	}
-	s.mux.ServeHTTP(w, r)
+// ServeHTTP serves the route.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+
+func (s *Server) allowed(secret string) bool {
+	return s.config.APIKey == "" || subtle.ConstantTimeCompare([]byte(secret), []byte(s.config.APIKey)) == 1
 }
 
-func (s *Server) models(w http.ResponseWriter, _ *http.Request) {
+func bearer(r *http.Request) string {
+	secret, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	return secret
+}
+
+func (s *Server) models(w http.ResponseWriter, r *http.Request) {
+	if !s.allowed(bearer(r)) {
+		writeError(w, openAI{}, http.StatusUnauthorized, "Incorrect API key provided.", "invalid_api_key")
+		return
+	}
 	type model struct {
 		ID      string `json:"id"`
 		Object  string `json:"object"`
@@ -97,58 +132,48 @@ func (s *Server) models(w http.ResponseWriter, _ *http.Request) {
 	_ = json.MarshalWrite(w, list) // the client left: there is nobody to tell
 }
 
-// request is what the simulator reads of a chat request; the rest it ignores.
-type request struct {
-	Model               string    `json:"model"`
-	Messages            []message `json:"messages"`
-	MaxTokens           *int64    `json:"max_tokens"`
-	MaxCompletionTokens *int64    `json:"max_completion_tokens"`
-	Stream              bool      `json:"stream"`
-	StreamOptions       *struct {
-		IncludeUsage bool `json:"include_usage"`
-	} `json:"stream_options"`
-	Simulate Simulate `json:"simulate"`
-}
-
-type message struct {
-	Content jsontext.Value `json:"content"` // a string, or a list of parts
-}
-
-func (s *Server) chat(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, s.config.BodyBytes))
-	if err != nil {
-		writeError(w, http.StatusRequestEntityTooLarge, "The request body could not be read.", "request_too_large")
-		return
-	}
-	var req request
-	if err := json.Unmarshal(body, &req); err != nil {
-		writeError(w, http.StatusBadRequest, "The request is not a chat completion: "+err.Error(), "invalid_json")
-		return
-	}
-	if err := req.Simulate.check(); err != nil {
-		writeError(w, http.StatusBadRequest, err.Error(), "invalid_simulate")
-		return
-	}
-	if len(s.config.Models) > 0 && !slices.Contains(s.config.Models, req.Model) {
-		writeError(w, http.StatusNotFound, fmt.Sprintf("The model %q does not exist.", req.Model), "model_not_found")
-		return
-	}
-	sim := req.Simulate
-	if !wait(r.Context(), sim.LatencyMS) {
-		return
-	}
-	if sim.Status != 0 && sim.Status != http.StatusOK {
-		if sim.Status == http.StatusTooManyRequests {
-			w.Header().Set("Retry-After", "1")
+// completion serves the chat route of a dialect.
+func (s *Server) completion(d dialect) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if !s.allowed(d.secret(r)) {
+			writeError(w, d, http.StatusUnauthorized, "Incorrect API key provided.", "invalid_api_key")
+			return
 		}
-		writeError(w, sim.Status, fmt.Sprintf("Simulated status %d.", sim.Status), "simulated_error")
-		return
-	}
-	a := newAnswer(body, &req, s.config.Chunks)
-	if req.Stream {
-		a.stream(w, r)
-	} else {
-		a.plain(w, r)
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, s.config.BodyBytes))
+		if err != nil {
+			writeError(w, d, http.StatusRequestEntityTooLarge, "The request body could not be read.", "request_too_large")
+			return
+		}
+		req, err := d.parse(r, body)
+		if err != nil {
+			writeError(w, d, http.StatusBadRequest, "The request is not a chat completion: "+err.Error(), "invalid_request")
+			return
+		}
+		if err := req.sim.check(); err != nil {
+			writeError(w, d, http.StatusBadRequest, err.Error(), "invalid_simulate")
+			return
+		}
+		if len(s.config.Models) > 0 && !slices.Contains(s.config.Models, req.model) {
+			writeError(w, d, http.StatusNotFound, fmt.Sprintf("The model %q does not exist.", req.model), "model_not_found")
+			return
+		}
+		sim := req.sim
+		if !wait(r.Context(), sim.LatencyMS) {
+			return
+		}
+		if sim.Status != 0 && sim.Status != http.StatusOK {
+			if sim.Status == http.StatusTooManyRequests {
+				w.Header().Set("Retry-After", "1")
+			}
+			writeError(w, d, sim.Status, fmt.Sprintf("Simulated status %d.", sim.Status), "simulated_error")
+			return
+		}
+		a := newAnswer(d, r.URL.RequestURI(), body, req, s.config.Chunks)
+		if req.stream {
+			a.stream(w, r)
+		} else {
+			a.plain(w, r)
+		}
 	}
 }
 
@@ -167,9 +192,14 @@ func wait(ctx context.Context, ms int64) bool {
 	}
 }
 
-func writeError(w http.ResponseWriter, status int, message, code string) {
-	b, _ := jsontext.AppendQuote(nil, message) // bad UTF-8 is replaced, which suits a message
+func writeError(w http.ResponseWriter, d dialect, status int, message, code string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_, _ = io.WriteString(w, `{"error":{"message":`+string(b)+`,"type":"simulator_error","param":null,"code":`+strconv.Quote(code)+`}}`)
+	_, _ = w.Write(d.failure(status, message, code)) // the client left: there is nobody to tell
+}
+
+// appendQuoted appends s as a JSON string; bad UTF-8 is replaced.
+func appendQuoted(b []byte, s string) []byte {
+	b, _ = jsontext.AppendQuote(b, s)
+	return b
 }

@@ -1,0 +1,58 @@
+package gateway
+
+import (
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"aione/keys"
+)
+
+// authenticate finds the key of a request and checks that it may chat, and from
+// there.
+func (g *Gateway) authenticate(c client, r *http.Request, now time.Time) (keys.Key, *apiError) {
+	secret := c.secret(r)
+	if secret == "" {
+		return keys.Key{}, errNoKey
+	}
+	key, err := g.config.Keys.Verify(secret, now)
+	if err != nil {
+		return keys.Key{}, keyError(secret, err)
+	}
+	if !key.Has(keys.ScopeChat) {
+		return keys.Key{}, scopeError(keys.ScopeChat)
+	}
+	if len(key.AllowedIPs) > 0 && !key.AllowsIP(g.clientIP(r)) {
+		return keys.Key{}, addressNotAllowed(keys.Mask(secret))
+	}
+	return key, nil
+}
+
+// clientIP is where a request comes from: the peer, or, if that is one of our
+// proxies, the last address in X-Forwarded-For that is not. What stands before it
+// is the client's own word. The zero address is in no prefix.
+func (g *Gateway) clientIP(r *http.Request) netip.Addr {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	ip := peer.Addr().Unmap()
+	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+	for _, hop := range slices.Backward(hops) {
+		if !within(g.config.TrustedProxies, ip) {
+			return ip
+		}
+		next, err := netip.ParseAddr(strings.TrimSpace(hop))
+		if err != nil {
+			return ip
+		}
+		ip = next.Unmap().WithZone("")
+	}
+	return ip
+}
+
+func within(prefixes []netip.Prefix, ip netip.Addr) bool {
+	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(ip) })
+}

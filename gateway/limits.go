@@ -1,0 +1,219 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"aione/catalog"
+	"aione/events"
+	"aione/keys"
+
+	"github.com/google/uuid"
+	"github.com/shopspring/decimal"
+)
+
+// Limiter decides whether a request may be let in, and remembers what it took.
+type Limiter interface {
+	// Reserve takes the request's upper bound from every limit and budget that
+	// applies, all or none. A refusal is a *Refusal.
+	Reserve(ctx context.Context, c Claim) (Hold, error)
+}
+
+// Claim is the most a request can use.
+type Claim struct {
+	Key       keys.Key
+	Model     string          // standard id
+	At        time.Time       // by the gateway's clock
+	RequestID uuid.UUID       // the usage event's id
+	Tokens    uint64          // upper bound: prompt and the most it may complete
+	Cost      decimal.Decimal // upper bound at the price in force; zero for the sandbox
+}
+
+// Hold is what a request has taken.
+type Hold interface {
+	// Settle replaces the bound by what was used, exactly. It is called once, after
+	// the usage event is durable; or, if that never came about, with what the
+	// request will be billed in the end as far as is known.
+	Settle(tokens uint64, cost decimal.Decimal)
+	// Headers sets the x-ratelimit-* headers to send with any answer of this request.
+	Headers(h http.Header)
+}
+
+// RefusalKind is which limit a request would pass.
+type RefusalKind string
+
+// The limits.
+const (
+	RateRequests RefusalKind = "requests"  // requests a minute
+	RateTokens   RefusalKind = "tokens"    // tokens a minute
+	Budget       RefusalKind = "budget"    // what a key, team or org may spend
+	Balance      RefusalKind = "balance"   // what the account holds
+	InFlight     RefusalKind = "in_flight" // requests at once
+)
+
+// Refusal says why a request is not let in.
+type Refusal struct {
+	Kind       RefusalKind
+	RetryAfter time.Duration // until it may be let in; zero when waiting does not help
+	Scope      string        // whose limit: "key", "team", "org" or "plan"
+	Header     http.Header   // x-ratelimit-*
+}
+
+// Error names the limit.
+func (r *Refusal) Error() string {
+	return fmt.Sprintf("the %s limit of the %s is reached", r.Kind, r.Scope)
+}
+
+// answer is a refusal as the client sees it.
+func (r *Refusal) answer() *apiError {
+	e := &apiError{status: http.StatusTooManyRequests, typ: typeRateLimit, code: "rate_limit_exceeded",
+		retryAfter: int((r.RetryAfter + time.Second - 1) / time.Second)}
+	what := map[RefusalKind]string{RateRequests: "requests per minute", RateTokens: "tokens per minute", InFlight: "requests at once"}[r.Kind]
+	switch r.Kind {
+	case Budget, Balance:
+		e.status, e.typ, e.code = http.StatusPaymentRequired, typeQuota, "insufficient_quota"
+		e.message = fmt.Sprintf("This request may cost more than the %s of the %s has left.", r.Kind, r.Scope)
+	default:
+		e.retryAfter = max(e.retryAfter, 1)
+		e.message = fmt.Sprintf("Rate limit reached for this %s: %s. Try again in %d s.", r.Scope, what, e.retryAfter)
+	}
+	return e
+}
+
+// What a claim assumes where a request does not say.
+const (
+	// completionUnknown bounds the answer of a model without a known context.
+	completionUnknown = 128 << 10
+	tokensPerMedia    = 4096 // of a picture or other file in a prompt
+	tokensAround      = 16   // what a provider may put around a prompt
+	imagesPerChoice   = 4    // of a model with a price per picture
+	// exactFromBytes is the prompt from which on the claim is worth a real count;
+	// below, its bytes are bound enough.
+	exactFromBytes = 4 << 10
+)
+
+// promptBound is more tokens than the prompt can have: no token is less than a
+// byte. Longer prompts are counted, with half as much again for models that
+// count otherwise than we do.
+func (q *request) promptBound() uint64 {
+	bound := uint64(max(q.promptRaw-q.scan.mediaBytes, 0))
+	if bound > exactFromBytes {
+		counted := q.text(promptSampleMax).tokens()
+		between := uint64(max(q.promptRaw-q.scan.mediaBytes-q.scan.textBytes, 0)) // roles and the like
+		bound = min(bound, counted+counted/2+between)
+	}
+	return bound + tokensAround + uint64(q.scan.media)*tokensPerMedia
+}
+
+// completionBound is the most tokens the answer can have.
+func (x *exchange) completionBound() uint64 {
+	each := x.request.completionMax
+	if each == 0 {
+		each = min(x.gateway.config.CompletionTokensMax, orElse(x.model.ContextLength, completionUnknown))
+	}
+	return each * uint64(x.request.choices)
+}
+
+func orElse(n, def uint64) uint64 {
+	if n == 0 {
+		return def
+	}
+	return n
+}
+
+// reserve takes the request's upper bound from the limits. The headers of the
+// hold, or of the refusal, are set on the answer.
+func (x *exchange) reserve(ctx context.Context, key keys.Key, h http.Header) *apiError {
+	limiter := x.gateway.config.Limiter
+	if limiter == nil {
+		return nil
+	}
+	prompt, completion := x.request.promptBound(), x.completionBound()
+	claim := Claim{Key: key, Model: x.model.ID, At: x.estimate.OccurredAt, RequestID: x.estimate.ID, Tokens: prompt + completion, Cost: zeroCost}
+	if !key.Sandbox {
+		worst := events.Usage{ID: x.estimate.ID, Tokens: dearest(x.price, prompt, completion)}
+		if x.price.Image.IsPositive() {
+			worst.Images = uint64(x.request.choices) * imagesPerChoice
+		}
+		if err := x.rate(&worst); err != nil {
+			x.log().Error("bound the cost", "error", err)
+			return errInternal
+		}
+		claim.Cost = worst.Cost
+	}
+	ctx, cancel := context.WithTimeout(ctx, x.gateway.config.Timeouts.Admit)
+	defer cancel()
+	hold, err := limiter.Reserve(ctx, claim)
+	var refusal *Refusal
+	switch {
+	case errors.As(err, &refusal):
+		for name, values := range refusal.Header {
+			h[name] = values
+		}
+		return refusal.answer()
+	case err != nil:
+		x.log().Error("ask the limits", "error", err)
+		return errNotDurable
+	}
+	x.hold = hold
+	hold.Headers(h)
+	return nil
+}
+
+// dearest puts the tokens where they cost most.
+func dearest(p catalog.Price, prompt, completion uint64) (t events.Tokens) {
+	in, bucket := p.Input, &t.Input
+	if p.CacheWrite5m.GreaterThan(in) {
+		in, bucket = p.CacheWrite5m, &t.CacheWrite5m
+	}
+	if p.CacheWrite1h.GreaterThan(in) {
+		in, bucket = p.CacheWrite1h, &t.CacheWrite1h
+	}
+	if p.CacheRead.GreaterThan(in) {
+		bucket = &t.CacheRead
+	}
+	*bucket = prompt
+	if p.Reasoning.GreaterThan(p.Output) {
+		t.Reasoning = completion
+	} else {
+		t.Output = completion
+	}
+	return t
+}
+
+// settleHold gives back what was not used, once.
+func (x *exchange) settleHold(u events.Usage) {
+	if x.hold == nil {
+		return
+	}
+	x.hold.Settle(u.Tokens.Total(), u.Cost)
+	x.hold = nil
+}
+
+// promptSampleMax bounds the text of a prompt that is counted; a longer one
+// counts in proportion.
+const promptSampleMax = 1 << 20
+
+// fits refuses a request that the model's context cannot hold. No text has more
+// tokens than bytes, so only one that is near the limit is counted.
+func (x *exchange) fits() *apiError {
+	limit, q := x.model.ContextLength, x.request
+	if limit == 0 {
+		return nil
+	}
+	completion := q.completionMax
+	if x.client.dialect() == DialectGemini {
+		completion = 0 // Google's limits for prompt and answer are apart
+	}
+	if uint64(q.scan.textBytes)+completion <= limit {
+		return nil
+	}
+	prompt := q.text(promptSampleMax).tokens()
+	if prompt+completion <= limit {
+		return nil
+	}
+	return contextExceeded(q.model, limit, prompt, completion)
+}

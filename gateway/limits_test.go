@@ -1,0 +1,194 @@
+package gateway_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"aione/catalog"
+	"aione/events"
+	"aione/gateway"
+
+	"github.com/shopspring/decimal"
+)
+
+type noCatalog struct{ gateway.Catalog }
+
+func noRate(catalog.Price, events.Tokens, uint64) (decimal.Decimal, error) {
+	return decimal.Decimal{}, errors.New("no rate")
+}
+
+// books is a limiter that writes everything down.
+type books struct {
+	mu      sync.Mutex
+	refuse  error
+	claims  []gateway.Claim
+	settled []string // tokens and cost
+}
+
+func (l *books) Reserve(_ context.Context, c gateway.Claim) (gateway.Hold, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.refuse != nil {
+		return nil, l.refuse
+	}
+	l.claims = append(l.claims, c)
+	return l, nil
+}
+
+func (l *books) Settle(tokens uint64, cost decimal.Decimal) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.settled = append(l.settled, fmt.Sprint(tokens, " ", cost))
+}
+
+func (l *books) Headers(h http.Header) { h.Set("X-Ratelimit-Remaining-Requests", "7") }
+
+// last is the last claim and what it was settled at; the two are as many.
+func (l *books) last(t *testing.T) (gateway.Claim, string) {
+	t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.claims) != len(l.settled) || len(l.claims) == 0 {
+		t.Fatalf("%d claims, %d settled", len(l.claims), len(l.settled))
+	}
+	return l.claims[len(l.claims)-1], l.settled[len(l.settled)-1]
+}
+
+func TestLimits(t *testing.T) {
+	t.Parallel()
+	l := &books{}
+	b := newBench(t, func(c *gateway.Config) { c.Limiter = l })
+	for _, s := range speeches {
+		for _, stream := range []bool{false, true} {
+			more := `,"max_tokens":500`
+			switch s.dialect {
+			case gateway.DialectAnthropic:
+				more = "" // 1000, always
+			case gateway.DialectGemini:
+				more = `,"generationConfig":{"maxOutputTokens":500}`
+			}
+			for simulate, wantStatus := range map[string]int{`{"prompt_tokens":10,"completion_tokens":20}`: 200, `{"status":500}`: 502, `{"status":400}`: 400} {
+				a := s.ask(b, b.secret, ask{stream: stream, more: more, simulate: simulate})
+				if a.status != wantStatus || a.header.Get("X-Ratelimit-Remaining-Requests") != "7" {
+					t.Fatalf("%s: %d %v", s.dialect, a.status, a.header)
+				}
+				u := b.usage(a.id)
+				c, settled := l.last(t)
+				if want := fmt.Sprint(u.Tokens.Total(), " ", u.Cost); settled != want || c.RequestID != a.id || c.Model != "small" || c.Key.OrgID != b.org {
+					t.Errorf("%s %s: claim %+v settled %s, want %s", s.dialect, simulate, c, settled, want)
+				}
+				// 500 or 1000 of completion at 5 per million, at least.
+				least := uint64(500)
+				if s.dialect == gateway.DialectAnthropic {
+					least = 1000
+				}
+				if c.Tokens < least+promptTokens || c.Tokens > least+300 || c.Cost.LessThan(decimal.New(int64(least)*5, -6)) || c.Cost.LessThan(u.Cost) {
+					t.Errorf("%s: claim of %d tokens and %s", s.dialect, c.Tokens, c.Cost)
+				}
+			}
+		}
+		before := len(l.claims)
+		l.refuse = &gateway.Refusal{Kind: gateway.RateTokens, RetryAfter: 2500 * time.Millisecond, Scope: "key", Header: http.Header{"X-Ratelimit-Limit-Tokens": {"1000"}}}
+		if a := s.ask(b, b.secret, ask{}); a.status != 429 || a.header.Get("Retry-After") != "3" || a.header.Get("X-Ratelimit-Limit-Tokens") != "1000" || a.code != "rate_limit_exceeded" {
+			t.Errorf("%s: %d %s %v", s.dialect, a.status, a.raw, a.header)
+		}
+		l.refuse = &gateway.Refusal{Kind: gateway.Balance, Scope: "org"}
+		if a := s.ask(b, b.secret, ask{}); a.status != 402 || a.code != "insufficient_quota" || a.header.Get("Retry-After") != "" {
+			t.Errorf("%s: %d %s", s.dialect, a.status, a.raw)
+		}
+		l.refuse = errors.New("the limits are not there")
+		if a := s.ask(b, b.secret, ask{}); a.status != 503 || strings.Contains(a.raw, "not there") {
+			t.Errorf("%s: %d %s", s.dialect, a.status, a.raw)
+		}
+		l.refuse = nil
+		if len(l.claims) != before {
+			t.Error("a refusal took something")
+		}
+	}
+	a := speeches[0].ask(b, b.sandbox, ask{})
+	if c, settled := l.last(t); !c.Cost.IsZero() || c.Tokens == 0 || !strings.HasSuffix(settled, " 0") {
+		t.Errorf("sandbox %s: claim %+v settled %s", a.id, c, settled)
+	}
+	if n := len(b.admissions()); n != len(l.claims) {
+		t.Errorf("%d admissions for %d claims", n, len(l.claims))
+	}
+}
+
+// TestHoldIsSettledWhateverHappens, once.
+func TestHoldIsSettledWhateverHappens(t *testing.T) {
+	t.Parallel()
+	l := &books{}
+	b := newBench(t, func(c *gateway.Config) {
+		c.Limiter = l
+		c.Timeouts.Publish = 100 * time.Millisecond
+		c.Breaker.Failures = 1
+	})
+	f := func(context.Context) error { return events.ErrFull }
+	b.tap.onAdmit.Store(&f)
+	b.tap.onPublish.Store(&f)
+	b.ask(b.secret, body(true, `{}`))
+	b.tap.onAdmit.Store(nil)
+	b.ask(b.secret, body(true, counted))
+	b.ask(b.secret, body(false, counted))
+	b.tap.onPublish.Store(nil)
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		l.mu.Lock()
+		n := len(l.settled)
+		l.mu.Unlock()
+		if n == 3 {
+			break
+		}
+	}
+	if _, settled := l.last(t); settled != "418 0.000425" { // it may be in the log
+		t.Errorf("settled at %s", settled)
+	}
+	b.ask(b.secret, body(false, `{"status":500}`)) // opens the circuit
+	b.ask(b.secret, body(false, `{}`))
+	if _, settled := l.last(t); settled != "0 0" || len(l.claims) != 5 {
+		t.Errorf("without an upstream: settled at %s, %d claims", settled, len(l.claims))
+	}
+}
+
+// TestContextLength: a request that cannot fit is refused before anything moves.
+// The model's context is 100 tokens.
+func TestContextLength(t *testing.T) {
+	t.Parallel()
+	l := &books{}
+	b := newBench(t, func(c *gateway.Config) { c.Limiter = l })
+	openAI, anthropic, gemini := speeches[0], speeches[1], speeches[2]
+	tools := `,"tools":[{"type":"function","function":{"name":"f","description":"%s"}}]`
+	system := `,"systemInstruction":{"parts":[{"text":"%s"}]}`
+	for _, c := range []struct {
+		s     speech
+		more  string
+		words int
+		fits  bool
+	}{
+		{openAI, tools, 10, true},
+		{openAI, tools + `,"max_tokens":95`, 10, false},
+		{openAI, tools, 120, false},
+		{openAI, tools, 100_000, false},
+		{gemini, system, 10, true},
+		{gemini, system + `,"generationConfig":{"maxOutputTokens":95}`, 10, true}, // two limits there
+		{gemini, system, 120, false},
+		{anthropic, "", 0, false}, // asks for 1000
+	} {
+		more := c.more
+		if more != "" {
+			more = fmt.Sprintf(more, strings.Repeat(" word", c.words))
+		}
+		a := c.s.ask(b, b.secret, ask{model: "tight", more: more})
+		if (a.status == 200) != c.fits || !c.fits && (a.status != 400 || a.code != "context_length_exceeded") {
+			t.Errorf("%s, %d words: %d %s", c.s.dialect, c.words, a.status, a.raw)
+		}
+	}
+	if n := len(b.admissions()); n != 3 || len(l.claims) != 3 {
+		t.Errorf("%d admissions and %d claims, want 3", n, len(l.claims))
+	}
+}

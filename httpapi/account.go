@@ -1,0 +1,184 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"aione/billing"
+	"aione/events"
+	"aione/keys"
+	"aione/ledger"
+
+	"github.com/google/uuid"
+	"github.com/shopspring/decimal"
+)
+
+// Plans knows what orgs have agreed to: billing.Book.
+type Plans interface {
+	// PlanAt returns billing.ErrNotFound when there is no such org.
+	PlanAt(orgID uuid.UUID, at time.Time) (billing.Plan, error)
+}
+
+// Allowance is what an org may use, and has used of it now. A zero limit is none.
+type Allowance struct {
+	Budget ledger.Amount // of the current period
+	Spent  ledger.Amount // of it, what is reserved included
+
+	Balance     ledger.Amount // paid in advance, or owed if negative
+	CreditLimit ledger.Amount
+	Frozen      ledger.Amount // reserved for requests in flight
+
+	RPMLimit uint64 // requests a minute
+	RPMUsed  uint64 // in the last minute
+}
+
+// Allowances knows the limits of orgs.
+type Allowances interface {
+	Allowance(ctx context.Context, orgID uuid.UUID) (Allowance, error)
+}
+
+// allowance is that of an org; without a source nothing is limited.
+func (s *Server) allowance(ctx context.Context, org uuid.UUID) (Allowance, error) {
+	if s.config.Allowances == nil {
+		return Allowance{}, nil
+	}
+	return s.config.Allowances.Allowance(ctx, org)
+}
+
+type planDetailResponse struct {
+	ID             uuid.UUID `json:"id"`
+	Name           string    `json:"name"`
+	Code           string    `json:"code"`
+	BillingCycle   string    `json:"billing_cycle" enum:"monthly"`
+	MonthlyFee     string    `json:"monthly_fee" format:"decimal"`
+	IncludedTokens uint64    `json:"included_tokens" doc:"A month."`
+	RPMLimit       *uint64   `json:"rpm_limit" doc:"Requests a minute of the whole organisation; null means no limit."`
+	TPMLimit       *uint64   `json:"tpm_limit" doc:"Tokens a minute of the whole organisation; null means no limit."`
+	ModelsAllowed  []string  `json:"models_allowed" doc:"Standard ids; empty means every model."`
+	OveragePolicy  string    `json:"overage_policy" enum:"bill,block"`
+	DiscountPct    string    `json:"discount_pct" format:"percentage"`
+	Currency       string    `json:"currency" doc:"ISO 4217."`
+	EffectiveFrom  string    `json:"effective_from" format:"date-time"`
+	EffectiveTo    *string   `json:"effective_to" format:"date-time" doc:"When the next plan takes over; null while there is none."`
+}
+
+// plan serves GET /api/v1/billing/plan: the plan in force now.
+func (s *Server) plan(w http.ResponseWriter, _ *http.Request, caller keys.Key) error {
+	p, err := s.config.Plans.PlanAt(caller.OrgID, s.config.Now())
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, newPlanDetail(p))
+	return nil
+}
+
+func newPlanDetail(p billing.Plan) planDetailResponse {
+	return planDetailResponse{
+		ID: p.ID, Name: p.Name, Code: p.Code, BillingCycle: string(p.BillingCycle), MonthlyFee: p.MonthlyFee.Format(p.Currency),
+		IncludedTokens: p.IncludedTokens, RPMLimit: limitOrNull(p.RPMLimit), TPMLimit: limitOrNull(p.TPMLimit),
+		ModelsAllowed: append([]string{}, p.ModelsAllowed...), OveragePolicy: string(p.OveragePolicy),
+		DiscountPct: p.DiscountPct.StringFixed(places), Currency: p.Currency,
+		EffectiveFrom: instant(p.EffectiveFrom), EffectiveTo: instantOrNull(p.EffectiveTo),
+	}
+}
+
+type billingAccountResponse struct {
+	ID                 uuid.UUID `json:"id"`
+	OrgID              uuid.UUID `json:"org_id"`
+	Balance            string    `json:"balance" format:"decimal" doc:"Paid in advance; negative: owed."`
+	CreditLimit        string    `json:"credit_limit" format:"decimal"`
+	FrozenAmount       string    `json:"frozen_amount" format:"decimal" doc:"Reserved for requests in flight."`
+	Currency           string    `json:"currency" doc:"ISO 4217."`
+	Status             string    `json:"status" enum:"active"`
+	Timezone           string    `json:"timezone" doc:"IANA; its calendar months are the billing periods."`
+	CurrentPeriodStart string    `json:"current_period_start" format:"date"`
+	CurrentPeriodEnd   string    `json:"current_period_end" format:"date" doc:"The last day of the period."`
+	CurrentPeriodCost  string    `json:"current_period_cost" format:"decimal" doc:"The total of the upcoming invoice."`
+	BudgetLimit        *string   `json:"budget_limit" format:"decimal" doc:"Of a period; null means none."`
+	UpdatedAt          string    `json:"updated_at" format:"date-time" doc:"Up to when usage is counted; without any, when the account was made."`
+}
+
+// account serves GET /api/v1/billing/account.
+func (s *Server) account(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
+	org, err := s.config.Orgs.Org(caller.OrgID)
+	if err != nil {
+		return err
+	}
+	mark, err := s.vouch(r.Context(), w, org.ID)
+	if err != nil {
+		return err
+	}
+	upcoming, err := s.config.Upcoming.Upcoming(r.Context(), org.ID)
+	if errors.Is(err, ledger.ErrNothingToBill) {
+		upcoming, err = s.emptyDraft(org.ID, mark.Seq)
+	}
+	if err != nil {
+		return err
+	}
+	a, err := s.allowance(r.Context(), org.ID)
+	if err != nil {
+		return err
+	}
+	answer := billingAccountResponse{
+		ID: events.DeriveID("billing-account", org.ID[:]), OrgID: org.ID,
+		Balance: a.Balance.Format(org.Currency), CreditLimit: a.CreditLimit.Format(org.Currency), FrozenAmount: a.Frozen.Format(org.Currency),
+		Currency: org.Currency, Status: "active", Timezone: org.Timezone,
+		CurrentPeriodStart: upcoming.Period.FirstDay().String(), CurrentPeriodEnd: upcoming.Period.LastDay().String(),
+		CurrentPeriodCost: upcoming.Total.Format(org.Currency), UpdatedAt: instant(org.CreatedAt),
+	}
+	if !mark.CountedThrough.IsZero() {
+		answer.UpdatedAt = instant(mark.CountedThrough)
+	}
+	if a.Budget.Sign() > 0 {
+		limit := a.Budget.Format(org.Currency)
+		answer.BudgetLimit = &limit
+	}
+	writeJSON(w, http.StatusOK, answer)
+	return nil
+}
+
+// budgetProgress is how much of the budget is spent; 0.00 without one.
+func (a Allowance) budgetProgress() string {
+	if a.Budget.Sign() <= 0 || a.Spent.Sign() <= 0 {
+		return percent(0, 0)
+	}
+	return a.Spent.Decimal().Shift(2).DivRound(a.Budget.Decimal(), places).StringFixed(places)
+}
+
+// Capacity is tight from this part of the budget on, in percent.
+const tightFromPct = 80
+
+// capacity is how much room the budget leaves.
+func (a Allowance) capacity() string {
+	if a.Budget.Sign() <= 0 {
+		return "sufficient"
+	}
+	spent, budget := a.Spent.Decimal().Shift(2), a.Budget.Decimal()
+	switch {
+	case a.Spent.Cmp(a.Budget) >= 0:
+		return "exhausted"
+	case spent.Cmp(budget.Mul(decimal.NewFromInt(tightFromPct))) >= 0:
+		return "tight"
+	}
+	return "sufficient"
+}
+
+// accountRoutes are those of the plan and the account.
+func (s *Server) accountRoutes() []route {
+	var routes []route
+	if s.config.Plans != nil {
+		routes = append(routes, route{
+			method: http.MethodGet, path: "/api/v1/billing/plan", id: "getCurrentPlan", tag: tagBilling, summary: "Get Current Plan",
+			scope: keys.ScopeBillingRead, serve: s.plan, answer: success{of: planDetailResponse{}},
+		})
+	}
+	if s.config.Upcoming != nil {
+		routes = append(routes, route{
+			method: http.MethodGet, path: "/api/v1/billing/account", id: "getBillingAccount", tag: tagBilling, summary: "Get Billing Account",
+			scope: keys.ScopeBillingRead, heavy: true, serve: s.account, answer: success{of: billingAccountResponse{}, counted: true},
+		})
+	}
+	return routes
+}

@@ -1,0 +1,127 @@
+package httpapi
+
+import (
+	"net/http"
+
+	"aione/keys"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+// The gateway answers these routes itself, each in its client's dialect. They are
+// in the table so that there is one document; nothing here reads or checks them.
+
+type chatRequest struct {
+	_             struct{}       `additionalProperties:"true"`
+	Model         string         `json:"model" example:"gpt-4o"`
+	Messages      []anyObject    `json:"messages"`
+	Temperature   fraction       `json:"temperature,omitempty" doc:"Default 1.0."`
+	TopP          fraction       `json:"top_p,omitempty"`
+	MaxTokens     uint64         `json:"max_tokens,omitempty"`
+	Stream        bool           `json:"stream,omitempty" doc:"Answers text/event-stream: chunks, then [DONE]."`
+	StreamOptions *streamOptions `json:"stream_options,omitempty"`
+	Tools         []anyObject    `json:"tools,omitempty"`
+}
+
+// fraction is any JSON number, for the document.
+type fraction string
+
+// Schema implements huma.SchemaProvider.
+func (fraction) Schema(huma.Registry) *huma.Schema { return &huma.Schema{Type: huma.TypeNumber} }
+
+type streamOptions struct {
+	IncludeUsage bool `json:"include_usage,omitempty"`
+}
+
+type chatCompletion struct {
+	_       struct{}    `additionalProperties:"true"`
+	ID      string      `json:"id"`
+	Object  string      `json:"object"`
+	Created int64       `json:"created"`
+	Model   string      `json:"model"`
+	Choices []anyObject `json:"choices"`
+	Usage   *chatUsage  `json:"usage,omitempty"`
+}
+
+type chatUsage struct {
+	_                struct{}  `additionalProperties:"true"`
+	PromptTokens     uint64    `json:"prompt_tokens"`
+	CompletionTokens uint64    `json:"completion_tokens"`
+	TotalTokens      uint64    `json:"total_tokens"`
+	PromptDetails    anyObject `json:"prompt_tokens_details,omitempty"`
+	OutputDetails    anyObject `json:"completion_tokens_details,omitempty"`
+}
+
+type chatModels struct {
+	Object string      `json:"object"`
+	Data   []chatModel `json:"data"`
+}
+
+type chatModel struct {
+	ID      string `json:"id"`
+	Object  string `json:"object"`
+	Created int64  `json:"created"`
+	OwnedBy string `json:"owned_by"`
+}
+
+// chatError is an error in OpenAI's dialect.
+type chatError struct {
+	Error struct {
+		Message string  `json:"message"`
+		Type    string  `json:"type"`
+		Code    *string `json:"code"`
+		Param   *string `json:"param"`
+	} `json:"error"`
+}
+
+func (s *Server) chatRoutes() []route {
+	if s.config.Gateway == nil {
+		return nil
+	}
+	stream := []content{{media: "text/event-stream"}}
+	routes := []route{{
+		method: http.MethodPost, path: "/v1/chat/completions", id: "createChatCompletion", tag: tagChat, summary: "Chat",
+		doc:    "As OpenAI has it: streaming, tools, images and what else the model knows; members that are not named here are passed on.",
+		body:   body{of: chatRequest{}, example: `{"model":"gpt-4o","messages":[{"role":"user","content":"Hello"}]}`},
+		answer: success{of: chatCompletion{}, other: stream},
+	}, {
+		method: http.MethodPost, path: "/v1/messages", id: "createMessage", tag: tagChat, summary: "Messages",
+		doc:    "As Anthropic has it, streaming too; the key in x-api-key or as Bearer.",
+		body:   body{of: anyObject{}, example: `{"model":"claude-haiku-4-5","max_tokens":100,"messages":[{"role":"user","content":"Hello"}]}`},
+		answer: success{of: anyObject{}, other: stream},
+	}, {
+		method: http.MethodPost, path: "/v1beta/models/{model}:generateContent", id: "generateContent", tag: tagChat, summary: "Generate Content",
+		doc:    "As Gemini has it.",
+		body:   body{of: anyObject{}, example: `{"contents":[{"role":"user","parts":[{"text":"Hello"}]}]}`},
+		answer: success{of: anyObject{}},
+	}, {
+		method: http.MethodPost, path: "/v1beta/models/{model}:streamGenerateContent", id: "streamGenerateContent", tag: tagChat, summary: "Stream Content",
+		doc:    "As Gemini has it; with ?alt=sse as server-sent events.",
+		body:   body{of: anyObject{}, example: `{"contents":[{"role":"user","parts":[{"text":"Hello"}]}]}`},
+		answer: success{of: []anyObject{}, other: stream},
+	}, {
+		method: http.MethodGet, path: "/v1/models", id: "listModels", tag: tagModels, summary: "List models of a key",
+		doc:    "The models that this key may use, by their standard ids.",
+		answer: success{of: chatModels{}},
+	}}
+	for i := range routes {
+		routes[i].scope, routes[i].elsewhere = keys.ScopeChat, true
+	}
+	return routes
+}
+
+// chatRefusals are how the gateway says no.
+func chatRefusals() []refusal {
+	var all []refusal
+	for _, no := range []refusal{
+		{status: http.StatusBadRequest}, {status: http.StatusUnauthorized, doc: "There is no key, or none of ours."},
+		{status: http.StatusPaymentRequired, doc: "The budget is spent."}, {status: http.StatusForbidden, doc: "The key is disabled, or not for this model or address."},
+		{status: http.StatusNotFound, doc: "There is no such model."}, {status: http.StatusRequestEntityTooLarge}, {status: http.StatusTooManyRequests},
+		{status: http.StatusInternalServerError}, {status: http.StatusBadGateway, doc: "The provider failed."},
+		{status: http.StatusServiceUnavailable}, {status: http.StatusGatewayTimeout, doc: "The provider took too long."},
+	} {
+		no.instead = chatError{}
+		all = append(all, no)
+	}
+	return all
+}
