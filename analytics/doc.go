@@ -20,9 +20,13 @@
 //
 //	after fetch, before insert   nothing is lost: the checkpoint has not moved and the
 //	                             log is read again from there
-//	during insert                the part is renamed in whole or not at all; the
-//	                             checkpoint says which
+//	during insert                the part is renamed in whole or not at all; what may
+//	                             still run is ended, then the checkpoint says which
 //	after insert                 nothing is repeated: the checkpoint has moved
+//	an answer is lost, or wrong  the next batch begins where the rows end or is not
+//	                             inserted; the ingester reads the checkpoint again
+//	its lease goes to another    it does not write: its lease says so, then the rows do,
+//	                             then ClickHouse does; what it had running is ended
 //	during a projection merge    the old parts stay active until the new one is whole
 //
 // The package never publishes to the log, never rates, never rounds and never

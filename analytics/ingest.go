@@ -45,7 +45,7 @@ var errMoved = errors.New("the rows do not end where the next batch begins")
 // Defaults of an Ingester.
 const (
 	DefaultBatchRows = 100_000
-	DefaultBatchAge  = 200 * time.Millisecond
+	DefaultBatchAge  = 100 * time.Millisecond
 
 	batchesInFlight = 2 // one is inserted while the next one fills
 	messagesAhead   = 4 // decoded next; each is at most a few megabytes

@@ -68,7 +68,7 @@ func (s *Store) FirstUse(ctx context.Context, org uuid.UUID) (time.Time, bool, e
 	return at.UTC(), n > 0, nil
 }
 
-// Settled says which of the ids have a row, whatever became of it.
+// Settled says which of the ids are counted, or are sandbox.
 func (s *Store) Settled(ctx context.Context, keys []events.UsageKey) (map[events.UsageKey]bool, error) {
 	hashes := make([]uint64, len(keys))
 	for i, k := range keys {

@@ -69,6 +69,22 @@ func TestBatchAcrossAMonthBoundary(t *testing.T) {
 	r.wantExactly(c)
 }
 
+// Were a batch ever of two partitions, the server would refuse it whole.
+func TestInsertOfTwoPartitionsIsRefused(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	var batch rows
+	for i, u := range newUsageGen(15, 1, simStart).take(10) {
+		batch.add(place{seq: 1, idx: i, recordedAt: simStart.AddDate(0, i/5, 0)}, &u)
+	}
+	if err := r.store.insert(r.ctx, "", &batch, forEver); err == nil {
+		t.Fatal("an insert of two partitions was taken")
+	}
+	if c := r.checkpoint(); c.Rows != 0 {
+		t.Fatalf("%d rows of it landed", c.Rows)
+	}
+}
+
 // A restart must clamp to where the rows were, or the checkpoint's partition
 // would not be the last.
 func TestClockStepsBackAcrossARestart(t *testing.T) {

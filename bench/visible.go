@@ -25,14 +25,15 @@ type Visible struct {
 	DurableP50MS float64 `json:"durable_p50_ms"`
 }
 
-// The loads. At half of what ingest can do the machine has little left: publishing,
-// making the events and polling want their share of the same cores.
+// The loads. The headline is half of what ingest has just done: there the machine
+// has little left, since publishing, making the events and polling want their
+// share of the same cores.
 const (
-	lightLoad   = 2_000  // events/s
-	statedLoad  = 50_000 // the headline, unless half of ingest is less; four billion a day
-	lightLasts  = 3 * time.Second
-	statedLasts = 5 * time.Second
-	halfLasts   = 3 * time.Second
+	lightLoad  = 2_000  // events/s
+	someLoad   = 50_000 // events/s: four billion a day
+	lightLasts = 3 * time.Second
+	someLasts  = 3 * time.Second
+	halfLasts  = 5 * time.Second
 
 	visibleEach      = 100 * time.Microsecond // a small --size publishes for this long an event instead
 	visibleCallsPerS = 100
@@ -43,11 +44,11 @@ const (
 // visibleAt measures at all the loads.
 func (r *rig) visibleAt(ctx context.Context, in *Ingest) error {
 	half := int(in.EventsPerS / 2)
-	in.VisibleLoad = min(statedLoad, half)
+	in.VisibleLoad = half
 	for _, load := range []struct {
 		rate  int
 		lasts time.Duration
-	}{{lightLoad, lightLasts}, {in.VisibleLoad, statedLasts}, {half, halfLasts}} {
+	}{{lightLoad, lightLasts}, {min(someLoad, half), someLasts}, {half, halfLasts}} {
 		r.options.Step(fmt.Sprintf("publish to queryable at %d events/s", load.rate))
 		v, err := r.measureVisible(ctx, load.rate, min(load.lasts, time.Duration(in.Events)*visibleEach))
 		if err != nil {
@@ -55,7 +56,7 @@ func (r *rig) visibleAt(ctx context.Context, in *Ingest) error {
 		}
 		in.Visible = append(in.Visible, v)
 	}
-	headline := in.Visible[1]
+	headline := in.Visible[len(in.Visible)-1]
 	in.VisibleP50MS, in.VisibleP99MS, in.VisibleMaxMS = headline.P50MS, headline.P99MS, headline.MaxMS
 	return nil
 }

@@ -17,7 +17,7 @@ import (
 // IngestConfig of the ingest role.
 type IngestConfig struct {
 	BatchRows int           `name:"batch-rows" env:"AIONE_BATCH_ROWS" default:"100000" help:"Rows of one INSERT at most."`
-	BatchAge  time.Duration `name:"batch-age" env:"AIONE_BATCH_AGE" default:"200ms" help:"How long the first row of a batch waits for more."`
+	BatchAge  time.Duration `name:"batch-age" env:"AIONE_BATCH_AGE" default:"100ms" help:"How long the first row of a batch waits for more."`
 	LeaseTTL  time.Duration `name:"lease-ttl" env:"AIONE_LEASE_TTL" default:"10s" help:"How long a dead ingester's shard waits for the next one."`
 }
 
