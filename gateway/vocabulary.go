@@ -1,5 +1,3 @@
-//go:build o200k
-
 package gateway
 
 import (
