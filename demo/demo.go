@@ -112,7 +112,7 @@ type show struct {
 
 func (s *show) play(ctx context.Context, all []play) error {
 	var err error
-	s.options.Step("create 3 orgs, 6 teams, 12 keys, 9 models and a price change")
+	s.options.Step("create 3 orgs, 6 teams, 12 keys, 30 models and a price change")
 	if s.cast, err = engage(ctx, s.n); err != nil {
 		return err
 	}

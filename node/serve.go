@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"path/filepath"
 	"sync"
 	"time"
@@ -27,6 +28,10 @@ type ServeConfig struct {
 	UpstreamKey string `name:"upstream-key" env:"AIONE_UPSTREAM_KEY" help:"API key of the provider."`
 	UpstreamAs  string `name:"upstream-name" env:"AIONE_UPSTREAM_NAME" default:"upstream" help:"Name of the provider in usage events."`
 
+	UpstreamDialect string         `name:"upstream-dialect" env:"AIONE_UPSTREAM_DIALECT" default:"openai" enum:"openai,anthropic,gemini" help:"What the provider speaks."`
+	TrustedProxies  []netip.Prefix `name:"trusted-proxies" env:"AIONE_TRUSTED_PROXIES" help:"Networks whose X-Forwarded-For is believed."`
+
+	RunGrace   time.Duration `name:"run-grace" env:"AIONE_INVOICE_GRACE" default:"1h" help:"How long an ended period stays open when an operator asks for a run."`
 	SweepEvery time.Duration `name:"sweep-every" env:"AIONE_SWEEP_EVERY" default:"1m" help:"How often requests of gateways that died are looked for."`
 }
 
@@ -57,20 +62,24 @@ func (n *Node) Listen(c ServeConfig) (_ *API, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("start the simulated provider: %w", err)
 	}
-	sandbox := gateway.Upstream{Name: "simulator", BaseURL: sandboxURL + "/v1"}
+	sandbox := gateway.Upstream{Name: "simulator", BaseURL: sandboxURL + "/v1", Dialect: gateway.DialectAny}
 	upstream := sandbox
 	if c.UpstreamURL != "" {
-		upstream = gateway.Upstream{Name: c.UpstreamAs, BaseURL: c.UpstreamURL, APIKey: c.UpstreamKey}
+		upstream = gateway.Upstream{Name: c.UpstreamAs, BaseURL: c.UpstreamURL, APIKey: c.UpstreamKey, Dialect: gateway.Dialect(c.UpstreamDialect)}
 	}
 	a.gateway, err = gateway.New(gateway.Config{Log: n.Log, Keys: n.Keys, Catalog: n.Catalog, Rate: ledger.Rate,
-		Default: upstream, Sandbox: sandbox, Now: n.Clock, Logger: n.Logger})
+		Default: upstream, Sandbox: sandbox, TrustedProxies: c.TrustedProxies, Now: n.Clock, Logger: n.Logger})
 	if err != nil {
 		return nil, err
 	}
 	a.sweeper = &gateway.Sweeper{Admissions: n.Log, Settled: n.Projection, Publisher: n.Log,
 		Checkpoint: gateway.FileCheckpoint{Path: filepath.Join(n.dataDir, "sweeper")}, Now: n.Clock, Logger: n.Logger, Every: c.SweepEvery}
+	commands := billing.Commands{Log: n.Log, Book: n.Book}
+	invoicer := n.Invoicer(InvoiceConfig{Grace: c.RunGrace, TermsDays: billing.DefaultTermsDays})
 	api, err := httpapi.New(httpapi.Config{
-		Keys: n.Keys, Orgs: n.Book, Invoices: n.Book, Upcoming: n.Invoicer(InvoiceConfig{TermsDays: billing.DefaultTermsDays}),
+		Keys: n.Keys, Orgs: n.Book, Invoices: n.Book, Upcoming: invoicer,
+		KeyCommands: n.Keys, Plans: n.Book, Ledger: n.Log, PriceList: n.Catalog,
+		Tenants: commands, Assigner: commands, InvoiceRun: invoicer,
 		Usage: n.Projection, Catalog: n.Catalog, Log: n.Log, Gateway: a.gateway.Routes(),
 		Checks: n.checks(), Collectors: []prometheus.Collector{n.collector()}, Now: n.Clock, Logger: n.Logger,
 	})
