@@ -34,7 +34,7 @@ var mayImport = map[string][]string{
 	"admission":       {"events", "keys", "ledger"},
 	"httpapi":         {"events", "keys", "catalog", "ledger", "billing", "analytics", "gateway"},
 	"embedded":        {},
-	"node":            {"embedded", "events", "keys", "catalog", "ledger", "billing", "analytics", "gateway", "httpapi", "simulator"},
+	"node":            {"admission", "embedded", "events", "keys", "catalog", "ledger", "billing", "analytics", "gateway", "httpapi", "simulator"},
 	"demo":            {"events", "keys", "catalog", "billing", "node"},
 	"bench":           {"embedded", "events", "keys", "catalog", "ledger", "billing", "analytics", "gateway", "httpapi", "simulator", "node"},
 	"crashtest":       {},

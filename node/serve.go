@@ -67,7 +67,11 @@ func (n *Node) Listen(c ServeConfig) (_ *API, err error) {
 	if c.UpstreamURL != "" {
 		upstream = gateway.Upstream{Name: c.UpstreamAs, BaseURL: c.UpstreamURL, APIKey: c.UpstreamKey, Dialect: gateway.Dialect(c.UpstreamDialect)}
 	}
-	a.gateway, err = gateway.New(gateway.Config{Log: n.Log, Keys: n.Keys, Catalog: n.Catalog, Rate: ledger.Rate,
+	limits, err := n.openLimits(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	a.gateway, err = gateway.New(gateway.Config{Limiter: limits, Log: n.Log, Keys: n.Keys, Catalog: n.Catalog, Rate: ledger.Rate,
 		Default: upstream, Sandbox: sandbox, TrustedProxies: c.TrustedProxies, Now: n.Clock, Logger: n.Logger})
 	if err != nil {
 		return nil, err
