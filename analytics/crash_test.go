@@ -222,7 +222,7 @@ func killDuringProjectionMerge(t *testing.T, r *rig, seed uint64) {
 func killBetweenMerges(t *testing.T, r *rig, seed uint64) {
 	random := rand.New(rand.NewPCG(seed, 3))
 	c := newChaos(seed, 30)
-	for i := range rounds(2, 20) {
+	for i := range rounds(4, 20) {
 		c.publish(r, 10)
 		r.ingest(func(in *Ingester) { in.BatchRows = 1 + random.IntN(60) })
 		switch i % 4 {

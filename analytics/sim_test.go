@@ -67,7 +67,7 @@ func TestSimulation(t *testing.T) {
 			c := newChaos(seed, permille)
 			random := rand.New(rand.NewPCG(seed, 99))
 			var cuts []uint64
-			for range rounds(2, 12) {
+			for range rounds(1, 12) {
 				c.publish(r, 1+random.IntN(25))
 				r.ingestThroughCrashes(random)
 				r.wantDispositions(c.oracle.dispositions)

@@ -18,7 +18,7 @@ var binaries struct{ dir string }
 // shortRun is what -short runs of these tests, unless -run says otherwise: the
 // kill loop with few kills, and what takes no time. The others cannot be made
 // short, since they wait for leases to end.
-const shortRun = "^(TestKillLoop|TestCleanStop|TestHelp|TestBadCommandLines|TestBadSettings|TestUp|TestQuarantine)$"
+const shortRun = "^(TestKillLoop|TestHelp|TestBadCommandLines|TestBadSettings|TestUp)$"
 
 func TestMain(m *testing.M) {
 	flag.Parse()
