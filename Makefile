@@ -25,8 +25,8 @@ up: engine         ## run everything in one process; prints URLs and a token
 test: engine       ## all tests, on real NATS and ClickHouse
 	$(GO) test -timeout 14m ./...
 
-short: engine      ## the same tests, fewer rounds
-	$(GO) test -short -timeout 5m ./...
+short: engine      ## most tests, fewer rounds, in about a minute
+	$(GO) test -short -p 4 -timeout 5m ./...
 
 check: build       ## formatting, vet, staticcheck, module files
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo 'not gofmt-ed:'; gofmt -l $$(git ls-files '*.go'); exit 1; }
