@@ -22,19 +22,7 @@ import (
 
 var seedFlag = flag.Uint64("seed", 0, "seed of the random tests; 0 chooses one, which a failure prints")
 
-// notShort are the tests that a short run leaves to the full one, which is what
-// `make test` and CI run: each needs an engine of its own, or many rows.
-const notShort = "^(TestCrashOfClickHouse|TestCrashDuringInsertOnItsWay|TestZombieDoesNotWrite|TestEveryCopyIsFoundAtSize|TestAuditNamesEachDifference)$"
-
-func TestMain(m *testing.M) {
-	flag.Parse()
-	if skip := flag.Lookup("test.skip"); testing.Short() && skip.Value.String() == "" {
-		if err := skip.Value.Set(notShort); err != nil {
-			panic(err)
-		}
-	}
-	os.Exit(embedded.TestMain(m))
-}
+func TestMain(m *testing.M) { os.Exit(embedded.TestMain(m)) }
 
 // seedOf is the seed of a random test.
 func seedOf(t testing.TB) uint64 {

@@ -2,7 +2,6 @@ package bench
 
 import (
 	"encoding/json"
-	"flag"
 	"os"
 	"testing"
 
@@ -10,18 +9,7 @@ import (
 	"aione/embedded"
 )
 
-// notShort are the measurements that a short run leaves to the full one.
-const notShort = "^(TestIngest|TestRebuild|TestDashboard)$"
-
-func TestMain(m *testing.M) {
-	flag.Parse()
-	if skip := flag.Lookup("test.skip"); testing.Short() && skip.Value.String() == "" {
-		if err := skip.Value.Set(notShort); err != nil {
-			panic(err)
-		}
-	}
-	os.Exit(embedded.TestMain(m))
-}
+func TestMain(m *testing.M) { os.Exit(embedded.TestMain(m)) }
 
 // measured runs one measurement at a size that takes a moment. Whether figures are
 // good is for a quiet machine to say; here they must be there and make sense.

@@ -15,18 +15,8 @@ var seedFlag = flag.Uint64("seed", 0, "seed of what is random; 0 takes one from 
 // binaries are the commands under test, built once.
 var binaries struct{ dir string }
 
-// shortRun is what -short runs of these tests, unless -run says otherwise: the
-// kill loop with few kills, and what takes no time. The others cannot be made
-// short, since they wait for leases to end.
-const shortRun = "^(TestKillLoop|TestHelp|TestBadCommandLines|TestBadSettings|TestUp)$"
-
 func TestMain(m *testing.M) {
 	flag.Parse()
-	if run := flag.Lookup("test.run"); testing.Short() && run.Value.String() == "" {
-		if err := run.Value.Set(shortRun); err != nil {
-			panic(err)
-		}
-	}
 	os.Exit(runAll(m))
 }
 
