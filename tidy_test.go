@@ -26,6 +26,7 @@ var mayImport = map[string][]string{
 	"keys":            {"events"},
 	"ledger":          {"events", "catalog"},
 	"billing":         {"events", "catalog", "ledger"},
+	"webhooks":        {"events", "keys"},
 	"migrations":      {},
 	"analytics/idset": {},
 	"analytics":       {"events", "ledger", "migrations", "analytics/idset"},
@@ -55,6 +56,7 @@ var mayNotReach = map[string]struct {
 	"analytics": {[]string{"github.com/nats-io"}, "analytics reads the log through package events"},
 	"gateway":   {[]string{"github.com/ClickHouse", "github.com/nats-io"}, "a chat request must not depend on ClickHouse"},
 	"billing":   {[]string{"github.com/ClickHouse", "github.com/nats-io"}, "billing writes through the event log and reads through interfaces"},
+	"webhooks":  {[]string{"github.com/ClickHouse", "github.com/nats-io"}, "what customers are told follows from the event log alone"},
 }
 
 type sourceFile struct {

@@ -232,3 +232,23 @@ func (l *Log) LastOn(ctx context.Context, subject string) (r Record, ok bool, er
 	r.Seq, r.Subject = m.Sequence, m.Subject
 	return r, true, nil
 }
+
+// RecordAt is the record at a sequence of the ledger.
+func (l *Log) RecordAt(ctx context.Context, seq uint64) (Record, error) {
+	ctx, cancel := context.WithTimeout(ctx, l.lookWithin)
+	defer cancel()
+	s, err := l.js.Stream(ctx, ledgerStream)
+	if err != nil {
+		return Record{}, fmt.Errorf("look up the ledger: %w", err)
+	}
+	m, err := s.GetMsg(ctx, seq)
+	if err != nil {
+		return Record{}, fmt.Errorf("read ledger sequence %d: %w", seq, err)
+	}
+	var r Record
+	if err := json.Unmarshal(m.Data, &r); err != nil {
+		return Record{}, fmt.Errorf("decode ledger sequence %d: %w", seq, err)
+	}
+	r.Seq, r.Subject = m.Sequence, m.Subject
+	return r, nil
+}
