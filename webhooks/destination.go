@@ -26,6 +26,10 @@ type Destinations struct {
 	AllowLoopback bool
 	Resolver      *net.Resolver  // default the system's
 	RootCAs       *x509.CertPool // default the system's
+
+	// dial replaces the network in tests of virtual time, which stands still while
+	// somebody waits for a real one.
+	dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 const (
@@ -119,12 +123,14 @@ func (d Destinations) control(network, address string, _ syscall.RawConn) error 
 // client makes the one client of all attempts. It has no proxy, follows nothing
 // and unpacks nothing.
 func (d Destinations) client(timeout time.Duration) *http.Client {
-	dialer := &net.Dialer{Timeout: timeout, Control: d.control, Resolver: d.Resolver}
+	if d.dial == nil {
+		d.dial = (&net.Dialer{Timeout: timeout, Control: d.control, Resolver: d.Resolver}).DialContext
+	}
 	return &http.Client{
 		Timeout:       timeout,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{
-			DialContext:            dialer.DialContext,
+			DialContext:            d.dial,
 			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: d.RootCAs},
 			TLSHandshakeTimeout:    timeout,
 			MaxIdleConns:           idleConnectionsMax,
@@ -142,14 +148,13 @@ func (d Destinations) client(timeout time.Duration) *http.Client {
 func reasonOf(err error) string {
 	var dns *net.DNSError
 	var badCertificate *tls.CertificateVerificationError
-	var notTLS tls.RecordHeaderError
 	var slow net.Error
 	switch {
 	case errors.As(err, &dns), errors.Is(err, ssrf.ErrProhibitedIP), errors.Is(err, ssrf.ErrProhibitedPort), errors.Is(err, ssrf.ErrProhibitedNetwork):
 		return "the host has no public address that may be connected to"
 	case errors.As(err, &badCertificate):
 		return "the TLS certificate is not valid for the host"
-	case errors.As(err, &notTLS):
+	case errors.Is(err, http.ErrSchemeMismatch):
 		return "the answer is not TLS"
 	case errors.As(err, &slow) && slow.Timeout(), errors.Is(err, context.DeadlineExceeded):
 		return "no answer in time"
