@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -21,8 +20,6 @@ import (
 	"aione/events"
 	"aione/keys"
 )
-
-func TestMain(m *testing.M) { os.Exit(embedded.TestMain(m)) }
 
 // testBound is far over what any test needs; it only keeps a hang from lasting.
 const testBound = 30 * time.Second
