@@ -226,11 +226,8 @@ func (l *Log) LastOn(ctx context.Context, subject string) (r Record, ok bool, er
 	if err != nil {
 		return Record{}, false, fmt.Errorf("look up %s: %w", subject, err)
 	}
-	if err := json.Unmarshal(m.Data, &r); err != nil {
-		return Record{}, false, fmt.Errorf("decode ledger sequence %d: %w", m.Sequence, err)
-	}
-	r.Seq, r.Subject = m.Sequence, m.Subject
-	return r, true, nil
+	r, err = decodeRecord(m.Subject, m.Sequence, m.Data)
+	return r, err == nil, err
 }
 
 // RecordAt is the record at a sequence of the ledger.
@@ -245,10 +242,13 @@ func (l *Log) RecordAt(ctx context.Context, seq uint64) (Record, error) {
 	if err != nil {
 		return Record{}, fmt.Errorf("read ledger sequence %d: %w", seq, err)
 	}
-	var r Record
-	if err := json.Unmarshal(m.Data, &r); err != nil {
+	return decodeRecord(m.Subject, m.Sequence, m.Data)
+}
+
+func decodeRecord(subject string, seq uint64, body []byte) (r Record, err error) {
+	if err := json.Unmarshal(body, &r); err != nil {
 		return Record{}, fmt.Errorf("decode ledger sequence %d: %w", seq, err)
 	}
-	r.Seq, r.Subject = m.Sequence, m.Subject
+	r.Seq, r.Subject = seq, subject
 	return r, nil
 }

@@ -149,6 +149,7 @@ func child(t *testing.T, dir, org, url string, line func(string)) (kill func(), 
 // delivered: each event that was in the log is delivered, always under its id, and
 // what comes twice are the attempts of the last moments before a kill.
 func TestKilledProcessForgetsNothing(t *testing.T) {
+	t.Parallel()
 	r := receive(t, func(w http.ResponseWriter, _ *http.Request) {
 		time.Sleep(time.Millisecond)
 		w.WriteHeader(http.StatusOK)
@@ -215,6 +216,7 @@ func TestKilledProcessForgetsNothing(t *testing.T) {
 // Of several processes one delivers; the next goes on when it is stopped, and when
 // it is cut off from the log without a word.
 func TestOneProcessDeliversAtATime(t *testing.T) {
+	t.Parallel()
 	server := embedded.OpenNATS(t)
 	r := receive(t, nil)
 	nc, err := server.Conn()

@@ -3,6 +3,7 @@ package webhooks
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -216,40 +217,88 @@ func TestSlowEndpointsDelayNobody(t *testing.T) {
 	close(released)
 }
 
+// An endpoint that says it is gone is switched off, and told what waited once it is
+// switched on again.
 func TestGoneEndpointIsDisabledAndResumes(t *testing.T) {
-	w := newWorld(t)
-	gone := receive(t, answering(http.StatusGone))
-	w.deliver()
-	e, _ := w.create(gone.URL)
-	w.happen("thing.born", 3)
-	eventually(t, "it is disabled", func() bool {
-		now, err := w.book.Endpoint(w.org, e.ID)
-		return err == nil && now.Disabled && strings.Contains(now.DisabledReason, "410")
-	})
-	w.happen("thing.born", 2) // nobody is told
-	var actors []string
-	w.each(func(r events.Record) {
-		if r.Type == recordDisabled {
-			actors = append(actors, r.Actor)
+	answer := func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/gone" {
+			w.WriteHeader(http.StatusGone)
 		}
+	}
+	inVirtualTime(t, answer, func(t *testing.T, w *world, r *receiver) {
+		stop := w.deliver()
+		e, _ := w.create("http://127.0.0.1:1/gone")
+		w.happen("thing.born", 3)
+		time.Sleep(time.Minute)
+		now, err := w.book.Endpoint(w.org, e.ID)
+		if err != nil || !now.Disabled || !strings.Contains(now.DisabledReason, "410") {
+			t.Fatalf("%+v, %v", now, err)
+		}
+		attempts := len(r.got())
+		w.happen("thing.born", 2) // nobody is told
+		time.Sleep(time.Hour)
+		var actors []string
+		w.each(func(r events.Record) {
+			if r.Type == recordDisabled {
+				actors = append(actors, r.Actor)
+			}
+		})
+		if !slices.Equal(actors, []string{actor}) {
+			t.Errorf("it was disabled by %v", actors)
+		}
+		if waiting := len(w.deliveries(e, StatusWaiting)); waiting != 3 || len(r.got()) != attempts || attempts > 3 {
+			t.Errorf("%d messages wait after %d attempts, %d of them while it was disabled", waiting, attempts, len(r.got())-attempts)
+		}
+		if _, err := w.commands.Test(w.bounded(), w.org, e.ID, by()); !errors.Is(err, ErrDisabled) {
+			t.Errorf("tested: %v", err)
+		}
+		here := "http://127.0.0.1:1/here"
+		if _, err := w.commands.Update(w.bounded(), w.org, e.ID, UpdateInput{URL: &here}, by()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.commands.Enable(w.bounded(), w.org, e.ID, by()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		w.settled(e, 3)
+		stop()
 	})
-	if !slices.Equal(actors, []string{actor}) {
-		t.Errorf("it was disabled by %v", actors)
+}
+
+// Whoever stops in good order repeats nothing: what is under way ends, and is
+// recorded.
+func TestStopRecordsWhatIsUnderWay(t *testing.T) {
+	w := newWorld(t)
+	release := make(chan struct{})
+	r := receive(t, func(http.ResponseWriter, *http.Request) { <-release })
+	stop := w.deliver(func(c *Config) { c.RecordEvery = time.Hour })
+	e, _ := w.create(r.URL)
+	const n = endpointAttemptsMax
+	w.happen("thing.born", n)
+	eventually(t, "all attempts are under way", func() bool { return len(r.got()) == n })
+	go func() {
+		time.Sleep(100 * time.Millisecond) // the deliverer is told to stop meanwhile
+		close(release)
+	}()
+	stop()
+	w.catchUp(w.book)
+	if delivered := len(w.deliveries(e, StatusDelivered)); delivered != n {
+		t.Errorf("%d of %d are recorded", delivered, n)
 	}
-	if n := len(w.deliveries(e, StatusWaiting)); n != 3 {
-		t.Errorf("%d messages wait", n)
-	}
-	if _, err := w.commands.Test(w.bounded(), w.org, e.ID, by()); err == nil {
-		t.Error("a disabled endpoint is tested")
-	}
-	here := receive(t, nil)
-	if _, err := w.commands.Update(w.bounded(), w.org, e.ID, UpdateInput{URL: &here.URL}, by()); err != nil {
+}
+
+// Nothing that has happened waits because a clock was ahead.
+func TestRecordOfAClockThatIsAhead(t *testing.T) {
+	w := newWorld(t)
+	r := receive(t, nil)
+	w.deliver()
+	e, _ := w.create(r.URL)
+	ahead := by()
+	ahead.At = ahead.At.Add(time.Hour)
+	if _, err := w.commands.Test(w.bounded(), w.org, e.ID, ahead); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.commands.Enable(w.bounded(), w.org, e.ID, by()); err != nil {
-		t.Fatal(err)
-	}
-	w.settled(e, 3) // after their delay of seconds
+	w.settled(e, 1)
 }
 
 func TestReplays(t *testing.T) {

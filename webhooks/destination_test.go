@@ -5,6 +5,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -211,9 +213,11 @@ func TestNameThatPointsInside(t *testing.T) {
 // pointing elsewhere.
 func TestRebindingName(t *testing.T) {
 	r := &receiver{}
-	server := httptest.NewTLSServer(r.handler(nil))
-	t.Cleanup(server.Close)
+	server := httptest.NewUnstartedServer(r.handler(nil))
 	server.Config.SetKeepAlivesEnabled(false) // so that each delivery looks the name up
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	t.Cleanup(server.Close)
 	names := &nameServer{answers: [][]string{{"127.0.0.1"}, {"169.254.169.254", "10.0.0.1"}}}
 	roots := x509.NewCertPool()
 	roots.AddCert(server.Certificate())

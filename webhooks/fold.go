@@ -191,7 +191,7 @@ func (b *Book) enqueue(e *endpoint, d *delivery) {
 	}
 	d.status = StatusWaiting
 	e.waiting++
-	if b.watched && !e.Disabled {
+	if b.watched {
 		b.fresh = append(b.fresh, key{e.OrgID, e.ID, d.seq, d.round})
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -76,6 +77,7 @@ type world struct {
 	logged   *logBuffer
 	org      uuid.UUID
 	things   int
+	lag      atomic.Int64 // nanoseconds before the books learn of a record
 }
 
 // loopback lets deliveries go to the servers of tests.
@@ -125,7 +127,11 @@ func (w *world) follow(b *Book) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var done sync.WaitGroup
 	done.Go(func() {
-		if err := w.log.Follow(ctx, 1, b.Apply); ctx.Err() == nil {
+		apply := func(r events.Record) error {
+			time.Sleep(time.Duration(w.lag.Load()))
+			return b.Apply(r)
+		}
+		if err := w.log.Follow(ctx, 1, apply); ctx.Err() == nil {
 			w.t.Errorf("the follower ended: %v", err)
 		}
 	})

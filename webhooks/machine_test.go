@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -414,6 +416,66 @@ func TestEndpointsLikeTheModel(t *testing.T) {
 		})
 		m.check(t, worlds[0])
 	})
+}
+
+// Two processes at once: no endpoint is one too many, no rotation is lost.
+func TestRacingCommands(t *testing.T) {
+	server := embedded.OpenNATS(t)
+	worlds := [2]*world{newWorldOn(t, server), newWorldOn(t, server)}
+	org := worlds[0].org
+	var created, refused, rotated atomic.Int32
+	var done sync.WaitGroup
+	first, _, err := worlds[0].commands.Create(worlds[0].bounded(), CreateInput{OrgID: org, URL: "http://127.0.0.1:1/"}, by())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 2 * EndpointsMax {
+		w := worlds[i%2]
+		done.Go(func() {
+			_, _, err := w.commands.Create(w.bounded(), CreateInput{OrgID: org, URL: "http://127.0.0.1:1/"}, by())
+			switch {
+			case err == nil:
+				created.Add(1)
+			case errors.Is(err, ErrTooMany):
+				refused.Add(1)
+			default:
+				t.Error(err)
+			}
+		})
+		if i >= 8 {
+			continue
+		}
+		done.Go(func() {
+			_, _, err := w.commands.Rotate(w.bounded(), org, first.ID, 0, by())
+			if err != nil {
+				t.Error(err)
+			}
+			rotated.Add(1)
+		})
+	}
+	done.Wait()
+	if created.Load() != EndpointsMax-1 || refused.Load() != EndpointsMax+1 {
+		t.Errorf("%d created, %d refused", created.Load(), refused.Load())
+	}
+	worlds[1].catchUp(worlds[1].book)
+	last, err := worlds[1].book.Endpoint(org, first.ID)
+	if err != nil || last.SecretVersion != 1+int(rotated.Load()) {
+		t.Errorf("version %d after %d rotations, %v", last.SecretVersion, rotated.Load(), err)
+	}
+}
+
+// A refusal rests on the newest record, too.
+func TestSlowBookRefusesNothingFalsely(t *testing.T) {
+	server := embedded.OpenNATS(t)
+	a, b := newWorldOn(t, server), newWorldOn(t, server)
+	b.lag.Store(int64(100 * time.Millisecond))
+	e, _ := a.create("http://127.0.0.1:1/")
+	if _, err := b.commands.Disable(b.bounded(), e.OrgID, e.ID, by()); err != nil {
+		t.Error(err)
+	}
+	if _, err := a.commands.Test(a.bounded(), e.OrgID, e.ID, by()); !errors.Is(err, ErrDisabled) {
+		t.Errorf("tested: %v", err)
+	}
 }
 
 func TestCommandsRefuse(t *testing.T) {

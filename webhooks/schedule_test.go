@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -14,6 +15,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/nats-io/nats-server/v2/server/ats"
 	"pgregory.net/rapid"
+
+	"aione/events"
 )
 
 // pipes is a network in memory: a listener, and a dial that reaches it.
@@ -151,6 +154,110 @@ func TestRestartKeepsTheSchedule(t *testing.T) {
 		time.Sleep(30 * time.Minute)
 		if n := len(r.got()); n != before+1 {
 			t.Errorf("%d attempts before the restart, %d when the next was due", before, n-before)
+		}
+		stop()
+	})
+}
+
+// An old secret signs until its grace ends, and not after.
+func TestGraceEnds(t *testing.T) {
+	inVirtualTime(t, nil, func(t *testing.T, w *world, r *receiver) {
+		stop := w.deliver()
+		e, first := w.create("http://127.0.0.1:1/")
+		_, second, err := w.commands.Rotate(w.bounded(), w.org, e.ID, time.Hour, by())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, wait := range []time.Duration{59 * time.Minute, time.Minute} {
+			time.Sleep(wait)
+			w.happen("thing.born", 1)
+			time.Sleep(time.Second)
+			c := r.got()[i]
+			if old := verify(t, first, c) == nil; old != (i == 0) || verify(t, second, c) != nil {
+				t.Errorf("call %d: the old secret verifies it: %t; the new one: %v", i+1, old, verify(t, second, c))
+			}
+		}
+		stop()
+	})
+}
+
+// A book that is behind what this process wrote itself is no other process.
+func TestBookThatIsBehind(t *testing.T) {
+	answer := func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			time.Sleep(2 * time.Second)
+		}
+	}
+	inVirtualTime(t, answer, func(t *testing.T, w *world, r *receiver) {
+		stop := w.deliver()
+		w.create("http://127.0.0.1:1/")
+		w.create("http://127.0.0.1:1/slow")
+		w.lag.Store(int64(5 * time.Second))
+		w.happen("thing.born", 1)
+		time.Sleep(time.Minute)
+		if n := len(r.got()); n != 2 {
+			t.Errorf("%d attempts:\n%s", n, w.logged)
+		}
+		stop()
+	})
+}
+
+// A process that records deliveries behind this one's back ends its shift: what it
+// could not record it attempts again, knowing what the other wrote.
+func TestOvertakenDelivererBeginsAnew(t *testing.T) {
+	var w *world
+	var overtaken atomic.Bool
+	answer := func(http.ResponseWriter, *http.Request) {
+		if overtaken.Swap(true) {
+			return
+		}
+		w.lag.Store(int64(time.Second))
+		rec, err := events.NewRecord(recordAttempted, time.Now(), "another", "", attemptedData{OrgID: w.org})
+		if err == nil {
+			_, err = w.log.Append(w.bounded(), events.Append{Subject: deliverySubject(w.org), Record: rec})
+		}
+		if err != nil {
+			w.t.Error(err)
+		}
+	}
+	inVirtualTime(t, answer, func(t *testing.T, world *world, r *receiver) {
+		w = world
+		stop := w.deliver()
+		e, _ := w.create("http://127.0.0.1:1/")
+		id := w.happen("thing.born", 1)[0]
+		time.Sleep(time.Minute)
+		if n := r.counts()[id]; n != 2 || len(w.deliveries(e, StatusDelivered)) != 1 {
+			t.Errorf("%d attempts", n)
+		}
+		if !strings.Contains(w.logged.String(), errOvertaken.Error()) {
+			t.Errorf("it says %s", w.logged)
+		}
+		stop()
+	})
+}
+
+// An answer of 410 is no reason to switch off an endpoint whose URL was mended
+// meanwhile.
+func TestGoneAnswerOfAnEarlierURL(t *testing.T) {
+	answer := func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/gone" {
+			time.Sleep(10 * time.Second)
+			w.WriteHeader(http.StatusGone)
+		}
+	}
+	inVirtualTime(t, answer, func(t *testing.T, w *world, r *receiver) {
+		stop := w.deliver()
+		e, _ := w.create("http://127.0.0.1:1/gone")
+		w.happen("thing.born", 1)
+		time.Sleep(5 * time.Second)
+		here := "http://127.0.0.1:1/here"
+		if _, err := w.commands.Update(w.bounded(), w.org, e.ID, UpdateInput{URL: &here}, by()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		w.settled(e, 1)
+		if now, err := w.book.Endpoint(w.org, e.ID); err != nil || now.Disabled {
+			t.Errorf("%+v, %v", now, err)
 		}
 		stop()
 	})

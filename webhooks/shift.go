@@ -31,10 +31,7 @@ type shift struct {
 	lease    *events.Lease
 	queue    *queue
 
-	results chan result // has room for every attempt
-	// open are deliveries between the beginning of an attempt and the moment when the
-	// book shows its outcome.
-	open        int
+	results     chan result             // has room for every attempt
 	unrecorded  map[uuid.UUID][]outcome // by org
 	count       int                     // of unrecorded
 	oldest      time.Time               // when the first of them came
@@ -105,7 +102,7 @@ func (s *shift) add(k key) {
 // start begins the attempts that are due and have room. Without half of a lease's
 // time ahead it begins none.
 func (s *shift) start(held context.Context) {
-	for s.open < openMax && s.lease.Valid() {
+	for s.lease.Valid() {
 		k, ok := s.queue.next(s.Now())
 		if !ok {
 			return
@@ -115,7 +112,6 @@ func (s *shift) start(held context.Context) {
 			s.queue.skip(k)
 			continue
 		}
-		s.open++
 		go func() { s.results <- s.attempts.attempt(held, j) }()
 	}
 }
@@ -123,7 +119,7 @@ func (s *shift) start(held context.Context) {
 // sleep is how long nothing has to be done unless something comes.
 func (s *shift) sleep() time.Duration {
 	now, d := s.Now(), time.Hour
-	if due, ok := s.queue.wait(); ok && s.open < openMax {
+	if due, ok := s.queue.wait(); ok {
 		d = min(d, due.Sub(now))
 		if !s.lease.Valid() {
 			d = max(d, leasePoll)
@@ -139,7 +135,6 @@ func (s *shift) sleep() time.Duration {
 func (s *shift) take(ctx context.Context, r result) {
 	s.queue.done(r.key, r.none || r.outcome.Status != StatusDelivered)
 	if r.none {
-		s.open--
 		s.queue.release(r.key)
 		s.queue.add(r.key, s.Now().Add(logRetry))
 		return
@@ -207,7 +202,6 @@ func (s *shift) recordSome(ctx context.Context, org uuid.UUID, outcomes []outcom
 func (s *shift) confirm(applied uint64) {
 	for len(s.unconfirmed) > 0 && s.unconfirmed[0].seq <= applied {
 		for _, k := range s.unconfirmed[0].keys {
-			s.open--
 			s.queue.release(k)
 			s.add(k)
 		}
