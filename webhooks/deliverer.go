@@ -23,7 +23,7 @@ type Config struct {
 	Log     Log
 	Book    *Book // something must be feeding its Apply
 	Secrets *Secrets
-	Now     func() time.Time
+	Now     func() time.Time // the machine's clock: the lease goes by it
 	Logger  *slog.Logger
 	Holder  string // names this process in the lease
 

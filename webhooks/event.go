@@ -19,10 +19,11 @@ type Event struct {
 	Data  any    // becomes the body's "data"; must not change for the same record
 }
 
-// Translate makes an event of a record; false if it is none. It is called for
-// every record of the ledger, with those written by older builds too, and again
-// at each attempt: it must be quick, depend on nothing but the record, and for a
-// type already announced not begin to take records it used to pass over.
+// Translate makes an event of a record; false if it is none. It is called for every
+// record of the ledger, those of older builds too, and again at each attempt, also
+// concurrently. It must be quick and depend on nothing but the record, and for a
+// type that is announced it must not begin to take records that it used to pass
+// over.
 type Translate func(events.Record) (Event, bool)
 
 // TypeTest is the type of the message that Commands.Test sends. Endpoints get it

@@ -108,7 +108,7 @@ func (s *shift) start(held context.Context) {
 			return
 		}
 		j, ok := s.Book.job(k)
-		if !ok { // delivered by a replay, deleted, disabled: the book makes it fresh if that changes
+		if !ok { // replayed, deleted or disabled: the book makes fresh what is to be attempted later
 			s.queue.skip(k)
 			continue
 		}
