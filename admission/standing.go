@@ -46,6 +46,15 @@ func (l *Limiter) Standing(org uuid.UUID, scope Scope, id uuid.UUID, at time.Tim
 	return s, nil
 }
 
+// OrgRates are the rate limits that hold for all keys of an org together at an
+// instant, and those of them that LimitsSet has set.
+func (l *Limiter) OrgRates(org uuid.UUID, at time.Time) (inForce, set Rates) {
+	o := l.org(org)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return l.ratesOf(o, at), o.rates
+}
+
 // look is find without making anything.
 func (o *org) look(scope Scope, id uuid.UUID) *account {
 	switch scope {
