@@ -32,7 +32,7 @@ var mayImport = map[string][]string{
 	"simulator":       {},
 	"gateway":         {"events", "keys", "catalog"},
 	"admission":       {"events", "keys", "ledger"},
-	"httpapi":         {"events", "keys", "catalog", "ledger", "billing", "analytics", "gateway"},
+	"httpapi":         {"events", "keys", "catalog", "ledger", "billing", "admission", "analytics", "gateway"},
 	"embedded":        {},
 	"node":            {"admission", "embedded", "events", "keys", "catalog", "ledger", "billing", "analytics", "gateway", "httpapi", "simulator"},
 	"demo":            {"events", "keys", "catalog", "billing", "node"},

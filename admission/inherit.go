@@ -68,7 +68,7 @@ func (r *replica) swept(id string, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	at, left := r.left[id]
-	return r.ended[id] || left && !now.Before(at.Add(r.config.SweptAfter))
+	return r.hasEnded(id) || left && !now.Before(at.Add(r.config.SweptAfter))
 }
 
 // reclaimable finds a replica that is swept and not known to have spent all that it

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"aione/events"
@@ -16,7 +17,13 @@ type replicaData struct {
 	Replica string `json:"replica"`
 }
 
-var replicaForm = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+var replicaForm = regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`)
+
+// baseOf is the name of the process that an incarnation of it is one of.
+func baseOf(id string) string {
+	base, _, _ := strings.Cut(id, "_")
+	return base
+}
 
 func (r *replica) subject(id string) string { return subjectReplica + id }
 
@@ -50,8 +57,8 @@ func (r *replica) join(ctx context.Context) error {
 func (r *replica) countOut(ctx context.Context) {
 	r.mu.Lock()
 	ended := map[string]uint64{}
-	for id := range r.ended {
-		if seq, ok := r.live[id]; ok {
+	for id, seq := range r.live {
+		if r.hasEnded(id) {
 			ended[id] = seq
 		}
 	}
@@ -69,7 +76,7 @@ func (r *replica) again() {
 	r.presence.Store(nil) // first: nothing is let in until the next join
 	old := r.me()
 	r.places++
-	next := fmt.Sprintf("%s-%d", r.config.ID, r.places)
+	next := fmt.Sprintf("%s_%d", r.config.ID, r.places)
 	r.id.Store(&next) // before the orgs: a late statement of the old one must not be adopted
 	r.gone.Store(false)
 	r.limiter.eachOrg(func(o *org) {
@@ -82,9 +89,22 @@ func (r *replica) again() {
 	r.mu.Unlock()
 }
 
-// Succeed says that earlier replicas have ended for certain, so that nothing of
-// theirs is on its way but what is in the log: this process took the place of
-// theirs on the machine, say. What they were allowed is taken over at once; of
+// ReplicaID is the first name of this replica; should it lose its place it takes
+// others, as ID_2.
+func (l *Limiter) ReplicaID() string {
+	if l.replica == nil {
+		return ""
+	}
+	return l.replica.config.ID
+}
+
+// hasEnded reports whether a replica certainly lets nothing in any more. The caller
+// holds r.mu.
+func (r *replica) hasEnded(id string) bool { return r.ended[id] || r.before[baseOf(id)] }
+
+// Succeed says that the processes of earlier replicas have ended for certain, so
+// that nothing of theirs is on its way but what is in the log: this process took
+// their place on the machine, say. ids are those of their ReplicaConfig. What they were allowed is taken over at once; of
 // others it is only when they count as swept. Call it before Run.
 func (l *Limiter) Succeed(ids ...string) {
 	if l.replica == nil {
@@ -93,7 +113,7 @@ func (l *Limiter) Succeed(ids ...string) {
 	l.replica.mu.Lock()
 	defer l.replica.mu.Unlock()
 	for _, id := range ids {
-		l.replica.ended[id] = true
+		l.replica.before[id] = true
 	}
 }
 

@@ -24,7 +24,7 @@ type ReplicaLog interface {
 // ReplicaConfig makes a Limiter one of several.
 type ReplicaConfig struct {
 	// ID names this process among all there ever were: a new one each start. Should
-	// the process lose its place it takes another, as ID-2 and so on.
+	// the process lose its place it takes another, as ID_2 and so on.
 	ID  string
 	Log ReplicaLog
 	// TTL is how long a replica that has died is counted among the living. Default 10 s.
@@ -51,7 +51,8 @@ type replica struct {
 	mu     sync.Mutex
 	live   map[string]uint64    // replicas by the sequence at which they joined
 	left   map[string]time.Time // and when they left
-	ended  map[string]bool      // those that certainly let nothing in any more, see Succeed
+	ended  map[string]bool      // earlier ones of this process
+	before map[string]bool      // processes that have ended for certain, see Succeed
 	joined chan struct{}        // closed when the ledger shows this replica
 	dirty  map[*org]bool        // orgs to look after
 	wake   chan struct{}
@@ -59,7 +60,7 @@ type replica struct {
 
 func newReplica(l *Limiter, c ReplicaConfig) (*replica, error) {
 	if c.Log == nil || !replicaForm.MatchString(c.ID) {
-		return nil, errors.New("admission: a replica needs a log and an id of letters, digits, - and _")
+		return nil, errors.New("admission: a replica needs a log and an id of letters, digits and -")
 	}
 	if c.TTL <= 0 {
 		c.TTL = 10 * time.Second
@@ -70,7 +71,7 @@ func newReplica(l *Limiter, c ReplicaConfig) (*replica, error) {
 	if c.Now == nil {
 		c.Now = l.config.Now
 	}
-	r := &replica{limiter: l, config: c, places: 1, live: map[string]uint64{}, left: map[string]time.Time{}, ended: map[string]bool{},
+	r := &replica{limiter: l, config: c, places: 1, live: map[string]uint64{}, left: map[string]time.Time{}, ended: map[string]bool{}, before: map[string]bool{},
 		dirty: map[*org]bool{}, wake: make(chan struct{}, 1)}
 	r.id.Store(&c.ID)
 	return r, nil

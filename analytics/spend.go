@@ -148,3 +148,22 @@ func uuidsParam(ids []uuid.UUID) string {
 	}
 	return b.String() + "]"
 }
+
+const selectRequestsSince = `
+SELECT uniqExact(operation_id)
+FROM usage_events
+WHERE org_id = {org:UUID}
+    AND occurred_at >= {from:DateTime64(3, 'UTC')}
+    AND disposition IN ('counted', 'sandbox')
+    AND producer = 'gateway'`
+
+// RequestsSince is how many chat requests of an org, sandbox ones included, began
+// at an instant or later and are counted. Attempts at one request are one.
+func (s *Store) RequestsSince(ctx context.Context, org uuid.UUID, from time.Time) (uint64, error) {
+	var n uint64
+	ctx = s.query(ctx, clickhouse.Parameters{"org": org.String(), "from": milliParam(from)})
+	if err := s.conn.QueryRow(ctx, selectRequestsSince).Scan(&n); err != nil {
+		return 0, fmt.Errorf("requests of org %s: %w", org, err)
+	}
+	return n, nil
+}

@@ -183,3 +183,21 @@ func TestSpendUsesTheProjection(t *testing.T) {
 		t.Errorf("the plan is\n%s", plan)
 	}
 }
+
+// A request counts once however often it was attempted, and only chat requests do.
+func TestRequestsSince(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	g := newUsageGen(6, 1, simStart)
+	us := g.take(30)
+	us[3].OperationID, us[4].OperationID = us[2].ID, us[2].ID
+	us[5].Sandbox, us[5].Cost = true, decimal.Zero
+	us[6].Producer = "elsewhere"
+	r.publish(us...)
+	r.ingest()
+	for i, want := range map[int]uint64{0: 27, 2: 25, 3: 25, 5: 24, 6: 23, 29: 1} {
+		if got, err := r.store.RequestsSince(r.ctx, g.orgs[0], us[i].OccurredAt); err != nil || got != want {
+			t.Errorf("since request %d: %d (%v), want %d", i, got, err, want)
+		}
+	}
+}

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"aione/admission"
 	"aione/analytics"
 	"aione/billing"
 	"aione/catalog"
@@ -40,6 +41,7 @@ type Node struct {
 	Keys       *keys.Set
 	Catalog    *catalog.Catalog
 	Book       *billing.Book
+	Limits     *admission.Limiter // nil with NoKeys; lets nothing in before Listen
 	Clock      func() time.Time
 	Logger     *slog.Logger
 
@@ -89,6 +91,11 @@ func Open(ctx context.Context, c Config) (_ *Node, err error) {
 		return n, err
 	}
 	n.Projection = analytics.Projection{Store: store, Log: n.Log}
+	if !c.NoKeys {
+		if err := n.openLimits(); err != nil {
+			return n, err
+		}
+	}
 	return n, n.follow(ctx)
 }
 
@@ -122,6 +129,11 @@ func (n *Node) follow(ctx context.Context) error {
 func (n *Node) apply(r events.Record) error {
 	if n.Keys != nil {
 		if err := n.Keys.Apply(r); err != nil {
+			return err
+		}
+	}
+	if n.Limits != nil {
+		if err := n.Limits.Apply(r); err != nil {
 			return err
 		}
 	}
