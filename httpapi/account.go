@@ -45,7 +45,8 @@ func (s *Server) allowance(ctx context.Context, org uuid.UUID) (Allowance, error
 	if s.config.Allowances == nil {
 		return Allowance{}, nil
 	}
-	return s.config.Allowances.Allowance(ctx, org)
+	a, err := s.config.Allowances.Allowance(ctx, org)
+	return a, unavailable(limitsUnavailable(err))
 }
 
 type planDetailResponse struct {

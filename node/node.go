@@ -42,6 +42,7 @@ type Node struct {
 	Catalog    *catalog.Catalog
 	Book       *billing.Book
 	Limits     *admission.Limiter // nil with NoKeys; lets nothing in before Listen
+	Auditor    *Auditor
 	Clock      func() time.Time
 	Logger     *slog.Logger
 
@@ -65,6 +66,7 @@ func Open(ctx context.Context, c Config) (_ *Node, err error) {
 	}
 	n := &Node{Clock: c.Clock, Logger: c.Logger, dataDir: c.Engines.DataDir,
 		Catalog: catalog.New(), Book: billing.NewBook(), failed: make(chan error, 1)}
+	n.Auditor = &Auditor{node: n}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())

@@ -81,9 +81,9 @@ func (n *Node) Listen(c ServeConfig) (_ *API, err error) {
 		Keys: n.Keys, Orgs: n.Book, Invoices: n.Book, Upcoming: invoicer,
 		KeyCommands: n.Keys, Plans: n.Book, Ledger: n.Log, PriceList: n.Catalog,
 		Tenants: commands, Assigner: commands, InvoiceRun: invoicer,
-		Budgets: admission.Commands{Log: n.Log, Limiter: n.Limits}, Standings: n.Limits, Allowances: allowances{n}, Lines: n.Projection,
+		Budgets: admission.Commands{Log: n.Log, Limiter: n.Limits}, Standings: n.Limits, Allowances: allowances{n}, Lines: n.Projection, Audits: n.Auditor,
 		Usage: n.Projection, Catalog: n.Catalog, Log: n.Log, Gateway: a.gateway.Routes(),
-		Checks: n.checks(), Collectors: []prometheus.Collector{n.collector()}, Now: n.Clock, Logger: n.Logger,
+		Checks: n.checks(), Collectors: []prometheus.Collector{n.collector(), n.Auditor}, Now: n.Clock, Logger: n.Logger,
 	})
 	if err != nil {
 		return nil, err
