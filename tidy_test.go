@@ -41,7 +41,7 @@ var mayImport = map[string][]string{
 	"cmd/ingest":      {"embedded", "node"},
 	"cmd/api":         {"embedded", "node"},
 	"cmd/invoicer":    {"embedded", "node"},
-	"cmd/aione":       {"embedded", "events", "keys", "catalog", "ledger", "billing", "analytics", "node", "demo", "bench"},
+	"cmd/aione":       {"embedded", "events", "keys", "catalog", "ledger", "billing", "admission", "analytics", "node", "demo", "bench"},
 	".":               {},
 }
 

@@ -112,17 +112,7 @@ func (n *Node) startLimits(ctx context.Context) (_ *limiting, err error) {
 	if err := l.seat.write(append(l.seat.before, n.Limits.ReplicaID())); err != nil {
 		return l, err
 	}
-	swept, err := n.sweeperPosition().Load(ctx)
-	if err != nil {
-		return l, err
-	}
-	orgs := n.Book.Orgs()
-	ids := make([]uuid.UUID, len(orgs))
-	for i, org := range orgs {
-		ids[i] = org.ID
-	}
-	err = n.Limits.Restore(ctx, admission.History{Usage: n.Log, Admissions: n.Log, Spend: spend{n.Projection}, Orgs: ids, AdmissionsFrom: swept})
-	if err != nil {
+	if err := n.RestoreLimits(ctx); err != nil {
 		return l, err
 	}
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -142,6 +132,20 @@ func (n *Node) startLimits(ctx context.Context) (_ *limiting, err error) {
 		}
 	}
 	return l, nil
+}
+
+// RestoreLimits reads what has been spent and what is on its way. Call it once.
+func (n *Node) RestoreLimits(ctx context.Context) error {
+	swept, err := n.sweeperPosition().Load(ctx)
+	if err != nil {
+		return err
+	}
+	orgs := n.Book.Orgs()
+	ids := make([]uuid.UUID, len(orgs))
+	for i, org := range orgs {
+		ids[i] = org.ID
+	}
+	return n.Limits.Restore(ctx, admission.History{Usage: n.Log, Admissions: n.Log, Spend: spend{n.Projection}, Orgs: ids, AdmissionsFrom: swept})
 }
 
 // readyPoll is the time between looks whether requests may be let in.
