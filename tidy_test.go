@@ -33,7 +33,7 @@ var mayImport = map[string][]string{
 	"simulator":       {},
 	"gateway":         {"events", "keys", "catalog"},
 	"admission":       {"events", "keys", "ledger"},
-	"httpapi":         {"events", "keys", "catalog", "ledger", "billing", "analytics", "gateway"},
+	"httpapi":         {"events", "keys", "catalog", "ledger", "billing", "admission", "analytics", "gateway"},
 	"embedded":        {},
 	"node":            {"admission", "embedded", "events", "keys", "catalog", "ledger", "billing", "analytics", "gateway", "httpapi", "simulator"},
 	"demo":            {"events", "keys", "catalog", "billing", "node"},
@@ -42,7 +42,7 @@ var mayImport = map[string][]string{
 	"cmd/ingest":      {"embedded", "node"},
 	"cmd/api":         {"embedded", "node"},
 	"cmd/invoicer":    {"embedded", "node"},
-	"cmd/aione":       {"embedded", "events", "keys", "catalog", "ledger", "billing", "analytics", "node", "demo", "bench"},
+	"cmd/aione":       {"embedded", "events", "keys", "catalog", "ledger", "billing", "admission", "analytics", "node", "demo", "bench"},
 	".":               {},
 }
 

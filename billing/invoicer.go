@@ -33,6 +33,12 @@ type UsageSource interface {
 	Inputs(ctx context.Context, q ledger.InputsQuery) (ledger.Inputs, error)
 }
 
+// Auditor says whether what is to be invoiced is proven.
+type Auditor interface {
+	// Sound returns what was found to be wrong, nil if nothing is known to be.
+	Sound() error
+}
+
 // Prices finds the price versions that usage was stamped with.
 type Prices interface {
 	Price(version string) (catalog.Price, bool)
@@ -59,8 +65,10 @@ type Invoicer struct {
 	Book   *Book
 	Prices Prices
 	Usage  UsageSource
-	Clock  func() time.Time // stamps invoices; UTC is not required
-	Logger *slog.Logger     // default slog.Default()
+	// Auditor may keep the invoicer from running; nil: nobody does.
+	Auditor Auditor
+	Clock   func() time.Time // stamps invoices; UTC is not required
+	Logger  *slog.Logger     // default slog.Default()
 
 	// Grace is how long a period stays open for stragglers after its end. Usage that
 	// comes later still is on the next invoice. Default 0.
@@ -82,6 +90,9 @@ var (
 	// ErrLogWentBack is returned when the usage log ends before the cut of the
 	// previous run: messages are lost, or it is another log.
 	ErrLogWentBack = errors.New("usage log ends before what was invoiced already")
+	// ErrUnproven is returned when the auditor has found that usage, log and ledger
+	// differ. Nothing is invoiced until they agree again.
+	ErrUnproven = errors.New("nothing is invoiced: log, rows and invoices do not agree")
 	// ErrFuture is returned by RunDue for an instant that has not come yet: a period
 	// that is not over must not be closed.
 	ErrFuture = errors.New("cannot close periods of the future")
@@ -107,6 +118,11 @@ func (v *Invoicer) RunDue(ctx context.Context, asOf time.Time) (Report, error) {
 	var report Report
 	if now := v.Clock(); asOf.After(now) {
 		return report, fmt.Errorf("%w: %s is after %s", ErrFuture, asOf, now)
+	}
+	if v.Auditor != nil {
+		if err := v.Auditor.Sound(); err != nil {
+			return report, fmt.Errorf("%w: %w", ErrUnproven, err)
+		}
 	}
 	if err := catchUp(ctx, v.Log, v.Book); err != nil {
 		return report, fmt.Errorf("invoice run: %w", err)

@@ -154,6 +154,11 @@ func (p *Plan) promisesNothing() error {
 	return fmt.Errorf("%w: %s %w", ErrInvalid, promise, ErrNotBilledYet)
 }
 
+// AllowsModel reports whether the plan has a model, by its standard id.
+func (p Plan) AllowsModel(id string) bool {
+	return len(p.ModelsAllowed) == 0 || slices.Contains(p.ModelsAllowed, id)
+}
+
 // sameTerms compares all but the dates.
 func (p Plan) sameTerms(q Plan) bool {
 	return p.ID == q.ID && p.Code == q.Code && p.Name == q.Name && p.BillingCycle == q.BillingCycle &&

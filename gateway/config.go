@@ -16,6 +16,7 @@ import (
 	"aione/events"
 	"aione/keys"
 
+	"github.com/google/uuid"
 	"github.com/shopspring/decimal"
 )
 
@@ -38,6 +39,12 @@ type Catalog interface {
 	// PriceAt returns catalog.ErrNoPrice when no price of the model is in force.
 	PriceAt(model string, at time.Time) (catalog.Price, error)
 	Models() []catalog.Model
+}
+
+// Plans says which models orgs have agreed to use.
+type Plans interface {
+	// AllowsModel says whether an org's plan has a model, by its standard id.
+	AllowsModel(org uuid.UUID, model string, at time.Time) bool
 }
 
 // RateFunc computes the exact cost of tokens and images at a price.
@@ -104,6 +111,7 @@ type Config struct {
 	Catalog Catalog
 	Rate    RateFunc
 	Limiter Limiter // nil for no limits
+	Plans   Plans   // nil: every plan has every model
 
 	Routes    map[string]Route // by standard model id
 	Providers map[string]Route // by the catalog's provider, for models without a route of their own

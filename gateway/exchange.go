@@ -105,7 +105,7 @@ func (x *exchange) admissible(key keys.Key) *apiError {
 	if x.model, ok = g.config.Catalog.Resolve(name); !ok || !x.model.Enabled {
 		return modelNotFound(name)
 	}
-	if !key.AllowsModel(x.model.ID) {
+	if !g.allows(key, x.model.ID) {
 		return modelNotAllowed(name)
 	}
 	all := g.routes.of(x.model, key.Sandbox)

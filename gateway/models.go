@@ -37,7 +37,7 @@ func (g *Gateway) models(w http.ResponseWriter, r *http.Request) {
 	}
 	list := modelList{Object: "list", Data: []modelItem{}}
 	for _, m := range g.config.Catalog.Models() {
-		if !m.Enabled || !key.AllowsModel(m.ID) || !g.callable(m, key) {
+		if !m.Enabled || !g.allows(key, m.ID) || !g.callable(m, key) {
 			continue
 		}
 		list.Data = append(list.Data, modelItem{ID: m.ID, Object: "model", Created: m.CreatedAt.Unix(), OwnedBy: m.Provider})
@@ -52,6 +52,11 @@ func (g *Gateway) models(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	_, _ = w.Write(body)
+}
+
+// allows reports whether a key and its org's plan have a model.
+func (g *Gateway) allows(key keys.Key, model string) bool {
+	return key.AllowsModel(model) && (g.config.Plans == nil || g.config.Plans.AllowsModel(key.OrgID, model, g.config.Now()))
 }
 
 func (g *Gateway) callable(m catalog.Model, key keys.Key) bool {

@@ -7,13 +7,13 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"aione/admission"
 	"aione/billing"
 	"aione/gateway"
 	"aione/httpapi"
@@ -44,6 +44,7 @@ type API struct {
 
 	node     *Node
 	gateway  *gateway.Gateway
+	limits   *limiting // nil until the limits are at work
 	sweeper  *gateway.Sweeper
 	servers  []*http.Server
 	serving  errgroup.Group
@@ -67,31 +68,32 @@ func (n *Node) Listen(c ServeConfig) (_ *API, err error) {
 	if c.UpstreamURL != "" {
 		upstream = gateway.Upstream{Name: c.UpstreamAs, BaseURL: c.UpstreamURL, APIKey: c.UpstreamKey, Dialect: gateway.Dialect(c.UpstreamDialect)}
 	}
-	limits, err := n.openLimits(context.Background())
-	if err != nil {
-		return nil, err
-	}
-	a.gateway, err = gateway.New(gateway.Config{Limiter: limits, Log: n.Log, Keys: n.Keys, Catalog: n.Catalog, Rate: ledger.Rate,
+	a.gateway, err = gateway.New(gateway.Config{Limiter: limiter{n.Limits}, Plans: plans{n.Book}, Log: n.Log, Keys: n.Keys, Catalog: n.Catalog, Rate: ledger.Rate,
 		Default: upstream, Sandbox: sandbox, TrustedProxies: c.TrustedProxies, Now: n.Clock, Logger: n.Logger})
 	if err != nil {
 		return nil, err
 	}
 	a.sweeper = &gateway.Sweeper{Admissions: n.Log, Settled: n.Projection, Publisher: n.Log,
-		Checkpoint: gateway.FileCheckpoint{Path: filepath.Join(n.dataDir, "sweeper")}, Now: n.Clock, Logger: n.Logger, Every: c.SweepEvery}
+		Checkpoint: n.sweeperPosition(), Now: n.Clock, Logger: n.Logger, Every: c.SweepEvery}
 	commands := billing.Commands{Log: n.Log, Book: n.Book}
 	invoicer := n.Invoicer(InvoiceConfig{Grace: c.RunGrace, TermsDays: billing.DefaultTermsDays})
 	api, err := httpapi.New(httpapi.Config{
 		Keys: n.Keys, Orgs: n.Book, Invoices: n.Book, Upcoming: invoicer,
 		KeyCommands: n.Keys, Plans: n.Book, Ledger: n.Log, PriceList: n.Catalog,
 		Tenants: commands, Assigner: commands, InvoiceRun: invoicer,
+		Budgets: admission.Commands{Log: n.Log, Limiter: n.Limits}, Standings: n.Limits, Allowances: allowances{n}, Lines: n.Projection, Audits: n.Auditor,
 		Usage: n.Projection, Catalog: n.Catalog, Log: n.Log, Gateway: a.gateway.Routes(),
-		Checks: n.checks(), Collectors: []prometheus.Collector{n.collector()}, Now: n.Clock, Logger: n.Logger,
+		Checks: n.checks(), Collectors: []prometheus.Collector{n.collector(), n.Auditor}, Now: n.Clock, Logger: n.Logger,
 	})
 	if err != nil {
 		return nil, err
 	}
 	if a.URL, err = a.serve(c.Addr, api); err != nil {
 		return nil, fmt.Errorf("start the API: %w", err)
+	}
+	// From here on /readyz says what is still missing.
+	if a.limits, err = n.startLimits(context.Background()); err != nil {
+		return nil, err
 	}
 	if n.Engines.endpoints != "" {
 		return a, n.Engines.announce(n.dataDir, a.URL)
@@ -131,6 +133,9 @@ func (a *API) Run(ctx context.Context) error {
 	case <-ctx.Done():
 		err = ctx.Err()
 	case err = <-a.failures:
+	case err = <-a.limits.ended:
+		a.limits.ended <- err // for close
+		err = fmt.Errorf("the limits cannot be kept any further: %w", err)
 	}
 	stopSweeping()
 	sweeping.Wait()
@@ -145,6 +150,9 @@ func (a *API) close() error {
 		errs = append(errs, a.servers[i].Shutdown(ctx))
 		if i == len(a.servers)-1 && a.gateway != nil {
 			errs = append(errs, a.gateway.Close(ctx))
+			if a.limits != nil {
+				errs = append(errs, a.limits.close(ctx))
+			}
 		}
 	}
 	errs = append(errs, a.serving.Wait())
