@@ -346,8 +346,8 @@ func TestDialectFaults(t *testing.T) {
 func TestDialectErrors(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, func(c *gateway.Config) {
-		c.Providers = map[string]gateway.Route{"nobody": {Upstreams: []gateway.Upstream{c.Default}}}
-		c.Routes["tight"] = gateway.Route{Upstreams: []gateway.Upstream{{Name: "x", BaseURL: c.Default.BaseURL, Dialect: gateway.DialectAnthropic}}}
+		c.Providers = map[string]gateway.Route{"nobody": c.Default}
+		c.Routes["tight"] = gateway.Route{Upstreams: []gateway.Upstream{{Name: "x", BaseURL: c.Default.Upstreams[0].BaseURL, Dialect: gateway.DialectAnthropic}}}
 	})
 	shapes := map[gateway.Dialect]map[int]string{
 		gateway.DialectOpenAI:    {401: `{"error":{"message":`, 404: `"type":"invalid_request_error","param":"model","code":"model_not_found"}}`},

@@ -108,7 +108,7 @@ func (x *exchange) admissible(key keys.Key) *apiError {
 	if !key.AllowsModel(x.model.ID) {
 		return modelNotAllowed(name)
 	}
-	all := g.routes.of(x.model, key.Sandbox)
+	all := g.routes.Load().of(x.model, key.Sandbox)
 	if len(all) == 0 {
 		return modelUnavailable(name, "no_upstream", "no provider is configured for it")
 	}

@@ -101,7 +101,7 @@ func TestUpstreamFaults(t *testing.T) {
 
 func TestUpstreamUnreachable(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, func(c *gateway.Config) { c.Default.BaseURL = "http://127.0.0.1:1/v1" })
+	b := newBench(t, func(c *gateway.Config) { c.Default.Upstreams[0].BaseURL = "http://127.0.0.1:1/v1" })
 	a := b.ask(b.secret, body(true, `{}`))
 	if u := b.usage(a.id); a.status != 502 || !u.Cost.IsZero() || u.HTTPStatus != 0 || u.Outcome != events.OutcomeUpstreamError {
 		t.Errorf("answer %d %s, usage %+v", a.status, a.raw, u)
@@ -313,7 +313,7 @@ func TestOddStreams(t *testing.T) {
 		_, _ = io.WriteString(w, raw)
 	}))
 	defer odd.Close()
-	b := newBench(t, func(c *gateway.Config) { c.Default = gateway.Upstream{Name: "odd", BaseURL: odd.URL} })
+	b := newBench(t, func(c *gateway.Config) { c.Default = only(gateway.Upstream{Name: "odd", BaseURL: odd.URL}) })
 	const usage = `"usage":{"prompt_tokens":7,"completion_tokens":3}`
 	for name, c := range map[string]struct {
 		raw    string
@@ -359,7 +359,7 @@ func TestClientThatDoesNotRead(t *testing.T) {
 	}))
 	defer fast.Close()
 	b := newBench(t, func(c *gateway.Config) {
-		c.Default = gateway.Upstream{Name: "fast", BaseURL: fast.URL}
+		c.Default = only(gateway.Upstream{Name: "fast", BaseURL: fast.URL})
 		c.Timeouts.Write, c.Timeouts.Drain = 300*time.Millisecond, 10*time.Second
 	})
 	conn := must(net.Dial("tcp", strings.TrimPrefix(b.url, "http://")))

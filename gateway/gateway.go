@@ -38,6 +38,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"aione/events"
@@ -48,9 +49,11 @@ import (
 // Gateway serves the chat routes. It is safe for concurrent use.
 type Gateway struct {
 	config   Config
-	routes   routes
+	routes   atomic.Pointer[routes]
 	deadline time.Duration // of every admission
 	logger   *slog.Logger
+
+	rerouting sync.Mutex
 
 	mu       sync.Mutex
 	inFlight int
@@ -67,11 +70,26 @@ func New(c Config) (*Gateway, error) {
 	if deadline > events.MaxDeadline {
 		return nil, fmt.Errorf("gateway: the timeouts add up to %s, more than the %s an admission may last", deadline, events.MaxDeadline)
 	}
-	routes, err := newRoutes(c)
-	if err != nil {
-		return nil, fmt.Errorf("gateway: %w", err)
+	g := &Gateway{config: c, deadline: deadline, logger: c.Logger, idle: make(chan struct{})}
+	g.routes.Store(&routes{})
+	if err := g.Reroute(c.Routing); err != nil {
+		return nil, err
 	}
-	return &Gateway{config: c, routes: routes, deadline: deadline, logger: c.Logger, idle: make(chan struct{})}, nil
+	return g, nil
+}
+
+// Reroute replaces who serves which model, for requests that are not yet let in.
+// An upstream that stays keeps the state of its circuit. If r is refused,
+// everything stays as it was.
+func (g *Gateway) Reroute(r Routing) error {
+	g.rerouting.Lock()
+	defer g.rerouting.Unlock()
+	next, err := newRoutes(&g.config, r, g.routes.Load().circuits)
+	if err != nil {
+		return fmt.Errorf("gateway: %w", err)
+	}
+	g.routes.Store(next)
+	return nil
 }
 
 // Routes is the gateway as a handler of its own, errors for unknown routes

@@ -55,7 +55,7 @@ func (g *Gateway) models(w http.ResponseWriter, r *http.Request) {
 }
 
 func (g *Gateway) callable(m catalog.Model, key keys.Key) bool {
-	if len(g.routes.of(m, key.Sandbox)) == 0 {
+	if len(g.routes.Load().of(m, key.Sandbox)) == 0 {
 		return false
 	}
 	if key.Sandbox {

@@ -16,7 +16,7 @@ import (
 func newTranslating(t *testing.T) *bench {
 	return newBench(t, func(c *gateway.Config) {
 		for model, dialect := range map[string]gateway.Dialect{"claude-opus-4-6": gateway.DialectAnthropic, "small": gateway.DialectGemini, "gemini-2.5-flash-image": gateway.DialectGemini} {
-			u := c.Default
+			u := c.Default.Upstreams[0]
 			u.Dialect = dialect
 			c.Routes[model] = gateway.Route{Upstreams: []gateway.Upstream{u}}
 		}

@@ -15,8 +15,8 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(embedded.TestMain(m)) }
 
-// up starts a node with its API for one test.
-func up(t *testing.T) (*Node, *API, Bootstrap) {
+// up starts a node with its API for one test; change may set it up differently.
+func up(t *testing.T, change ...func(*ServeConfig)) (*Node, *API, Bootstrap) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	n, err := Open(ctx, Config{Engines: EngineConfig{DataDir: t.TempDir(), Shards: 1, Replicas: 1}})
@@ -27,7 +27,11 @@ func up(t *testing.T) (*Node, *API, Bootstrap) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	api, err := n.Listen(ServeConfig{Addr: "127.0.0.1:0", SweepEvery: time.Minute})
+	c := ServeConfig{Addr: "127.0.0.1:0", SweepEvery: time.Minute}
+	for _, f := range change {
+		f(&c)
+	}
+	api, err := n.Listen(c)
 	if err != nil {
 		t.Fatal(err)
 	}
