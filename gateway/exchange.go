@@ -51,7 +51,11 @@ type exchange struct {
 func (g *Gateway) serve(c client) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		x := &exchange{gateway: g, client: c, received: time.Now(), estimate: events.Usage{ID: events.NewID()}}
-		w.Header().Set("X-Request-Id", x.estimate.ID.String())
+		name := x.estimate.ID.String()
+		w.Header().Set("X-Request-Id", name)
+		if c.dialect() == DialectAnthropic { // its own clients look for it there
+			w.Header().Set("Request-Id", name)
+		}
 		if !g.acquire() {
 			writeError(w, c, errOverloaded)
 			return

@@ -113,13 +113,14 @@ func (g *Gateway) Mount(r chi.Router) {
 	r.Post("/v1/chat/completions", g.serve(openAI{}))
 	r.Post("/v1/messages", g.serve(anthropic{}))
 	r.Post("/v1beta/models/*", g.serve(gemini{}))
+	r.Post("/v1/models/*", g.serve(gemini{})) // where Google's newer clients ask
 	r.Get("/v1/models", g.models)
 }
 
 // clientOf guesses whose client asks for something that is not there.
 func clientOf(r *http.Request) client {
 	switch {
-	case strings.HasPrefix(r.URL.Path, "/v1beta/"):
+	case strings.HasPrefix(r.URL.Path, "/v1beta/"), r.Method == http.MethodPost && strings.HasPrefix(r.URL.Path, "/v1/models/"):
 		return gemini{}
 	case strings.HasPrefix(r.URL.Path, "/v1/messages"):
 		return anthropic{}
