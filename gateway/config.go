@@ -254,6 +254,7 @@ func newTransport(maxInFlight int) *http.Transport {
 		IdleConnTimeout:     90 * time.Second,
 		ForceAttemptHTTP2:   true,
 		ReadBufferSize:      16 << 10,
-		DisableCompression:  true, // answers pass through as they are
+		WriteBufferSize:     16 << 10, // most requests in one write
+		DisableCompression:  true,     // answers pass through as they are
 	}
 }

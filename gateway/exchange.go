@@ -155,8 +155,8 @@ func (x *exchange) admissible(key keys.Key) *apiError {
 	return nil
 }
 
-// run runs the admission and the attempts at once; an answer is relayed only when
-// the admission is there.
+// run runs the admission and the attempts at once; nothing of an answer goes to the
+// client before the admission is there.
 func (x *exchange) run(w http.ResponseWriter, r *http.Request) {
 	x.watch.start(r.Context(), x.gateway.config.Timeouts)
 	defer x.watch.stop()
@@ -201,14 +201,14 @@ func (x *exchange) once(w http.ResponseWriter) (f failure, over bool) {
 	if resp.StatusCode != http.StatusOK {
 		return x.statusFailure(resp), false
 	}
+	if !x.request.stream {
+		return x.relayPlain(w, resp)
+	}
 	if err := x.admitted(); err != nil {
 		x.refuse(w, err)
 		return failure{}, true
 	}
-	if x.request.stream {
-		return x.relayStream(w, resp)
-	}
-	return x.relayPlain(w, resp)
+	return x.relayStream(w, resp)
 }
 
 // again prepares another attempt, if there is one to make: at an upstream that

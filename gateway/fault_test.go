@@ -150,6 +150,25 @@ func TestAdmissionFails(t *testing.T) {
 	}
 }
 
+// TestAdmissionFailsLate: a plain answer whose usage is durable is billed, and so
+// it is delivered.
+func TestAdmissionFailsLate(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	published := make(chan struct{})
+	late := func(context.Context) error { <-published; return events.ErrFull }
+	b.tap.onAdmit.Store(&late)
+	seen := func(context.Context) error { close(published); return nil }
+	b.tap.onPublish.Store(&seen)
+	a := b.ask(b.secret, body(false, counted))
+	if u := b.usage(a.id); a.status != 200 || a.text == "" || !u.Cost.IsPositive() || u.Outcome != events.OutcomeCompleted {
+		t.Errorf("%d %s, usage %+v", a.status, a.raw, u)
+	}
+	if !strings.Contains(b.logged.String(), "the admission is not durable, but the usage is") {
+		t.Error("nobody is told")
+	}
+}
+
 // TestEndOnlyAfterAck: the client has all of the text, but not the end of the
 // answer, while the usage is not durable.
 func TestEndOnlyAfterAck(t *testing.T) {

@@ -10,7 +10,9 @@
 //
 // Invariants: no byte of an upstream's answer reaches the client before the
 // request's admission is durable, and the end of the answer (the whole of a plain
-// one; the finish and the usage of a stream) not before its usage is. A request
+// one; the finish and the usage of a stream) not before its usage is. (If only the
+// admission fails, after the whole of a plain answer was there, the usage stands for
+// both: what is billed is delivered.) A request
 // has one id, minted here, and one usage event with that id, whatever becomes of
 // the client. An attempt at an upstream that failed before the client had
 // received anything has an event of its own, free of charge, with the request's
