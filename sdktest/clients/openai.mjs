@@ -34,7 +34,7 @@ await run({
     const stream = await openai.chat.completions.create({ model, messages: hello, stream: true, stream_options: { include_usage: true } });
     let text = '', usage, finish;
     for await (const chunk of stream) {
-      text += chunk.choices[0]?.delta?.content ?? '';
+      text += chunk.choices.length ? (chunk.choices[0].delta.content ?? '') : '';
       finish = chunk.choices[0]?.finish_reason ?? finish;
       usage = chunk.usage ?? usage;
     }
@@ -73,6 +73,15 @@ await run({
     JSON.parse(final.choices[0].message.tool_calls[0].function.arguments);
     used(final.usage);
   },
+  async 'stream of translated models'() {
+    for (const model of ['claude-haiku-4-5', 'gemini-2.5-flash-image']) {
+      const stream = await openai.chat.completions.create({ model, messages: hello, stream: true });
+      let text = '';
+      for await (const chunk of stream) text += chunk.choices[0].delta.content ?? '';
+      assert.equal(text, ' tok tok tok');
+      billed(3, 3);
+    }
+  },
   async 'tools of a translated model'() {
     const runner = openai.chat.completions.stream({ model: 'claude-haiku-4-5', messages: hello, tools, tool_choice: 'required', stream_options: { include_usage: true } });
     const final = await runner.finalChatCompletion();
@@ -85,6 +94,9 @@ await run({
     const answer = await openai.chat.completions.parse({ model, messages: hello, response_format: { type: 'json_schema', json_schema: schema } });
     assert.equal(typeof JSON.parse(answer.choices[0].message.content).a, 'string');
     used(answer.usage);
+    const translated = await openai.chat.completions.parse({ model: 'claude-haiku-4-5', messages: hello, response_format: { type: 'json_schema', json_schema: schema } });
+    assert.equal(typeof JSON.parse(translated.choices[0].message.content).a, 'string');
+    used(translated.usage);
   },
   async image() {
     const answer = await openai.chat.completions.create({ model: 'gemini-2.5-flash-image', messages: hello, aspect_ratio: '16:9', image_size: '2K', top_k: 40 });
