@@ -60,7 +60,7 @@ func (g *Gateway) allows(key keys.Key, model string) bool {
 }
 
 func (g *Gateway) callable(m catalog.Model, key keys.Key) bool {
-	if len(g.routes.of(m, key.Sandbox)) == 0 {
+	if len(g.routes.Load().of(m, key.Sandbox)) == 0 {
 		return false
 	}
 	if key.Sandbox {

@@ -15,10 +15,11 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(embedded.TestMain(m)) }
 
-// up starts a node with its API and its ingester for one test.
-func up(t *testing.T) (*Node, *API, Bootstrap) {
+// up starts a node with its API and its ingester for one test; change may set the
+// API up differently.
+func up(t *testing.T, change ...func(*ServeConfig)) (*Node, *API, Bootstrap) {
 	t.Helper()
-	n, api := serve(t, EngineConfig{DataDir: t.TempDir(), Shards: 1, Replicas: 1})
+	n, api := serve(t, EngineConfig{DataDir: t.TempDir(), Shards: 1, Replicas: 1}, change...)
 	first, err := n.Bootstrap(context.Background())
 	if err != nil {
 		t.Fatal(err)
@@ -32,14 +33,18 @@ func beside(t *testing.T, n *Node) (*Node, *API) {
 	return serve(t, EngineConfig{DataDir: n.dataDir, NATSURL: n.Engines.NATSURL, ClickHouseDSN: n.Engines.ClickHouseDSN, Shards: 1, Replicas: 1})
 }
 
-func serve(t *testing.T, engines EngineConfig) (*Node, *API) {
+func serve(t *testing.T, engines EngineConfig, change ...func(*ServeConfig)) (*Node, *API) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	n, err := Open(ctx, Config{Engines: engines})
 	if err != nil {
 		t.Fatal(err)
 	}
-	api, err := n.Listen(ServeConfig{Addr: "127.0.0.1:0", SweepEvery: time.Minute})
+	c := ServeConfig{Addr: "127.0.0.1:0", SweepEvery: time.Minute}
+	for _, f := range change {
+		f(&c)
+	}
+	api, err := n.Listen(c)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,7 +24,8 @@ import (
 // ServeConfig of the API role: gateway, usage, dashboards, invoices.
 type ServeConfig struct {
 	Addr        string `name:"http" env:"AIONE_HTTP" default:"127.0.0.1:8080" help:"Address of the API."`
-	UpstreamURL string `name:"upstream-url" env:"AIONE_UPSTREAM_URL" help:"OpenAI-compatible provider, up to and with /v1. Default: the built-in simulated provider."`
+	RoutesFile  string `name:"routes" env:"AIONE_ROUTES" type:"path" help:"File that says which providers serve which models; read again on SIGHUP. Default: --upstream-url serves all."`
+	UpstreamURL string `name:"upstream-url" env:"AIONE_UPSTREAM_URL" help:"Provider of all models, up to and with /v1. Default: the built-in simulated provider."`
 	UpstreamKey string `name:"upstream-key" env:"AIONE_UPSTREAM_KEY" help:"API key of the provider."`
 	UpstreamAs  string `name:"upstream-name" env:"AIONE_UPSTREAM_NAME" default:"upstream" help:"Name of the provider in usage events."`
 
@@ -43,6 +44,7 @@ type API struct {
 	URL string // of the API
 
 	node     *Node
+	routes   string // their file; empty for none
 	gateway  *gateway.Gateway
 	limits   *limiting // nil until the limits are at work
 	sweeper  *gateway.Sweeper
@@ -53,7 +55,7 @@ type API struct {
 
 // Listen starts the API role. A taken port is an error here.
 func (n *Node) Listen(c ServeConfig) (_ *API, err error) {
-	a := &API{node: n, failures: make(chan error, 2)}
+	a := &API{node: n, routes: c.RoutesFile, failures: make(chan error, 2)}
 	defer func() {
 		if err != nil {
 			a.close()
@@ -64,12 +66,12 @@ func (n *Node) Listen(c ServeConfig) (_ *API, err error) {
 		return nil, fmt.Errorf("start the simulated provider: %w", err)
 	}
 	sandbox := gateway.Upstream{Name: "simulator", BaseURL: sandboxURL + "/v1", Dialect: gateway.DialectAny}
-	upstream := sandbox
-	if c.UpstreamURL != "" {
-		upstream = gateway.Upstream{Name: c.UpstreamAs, BaseURL: c.UpstreamURL, APIKey: c.UpstreamKey, Dialect: gateway.Dialect(c.UpstreamDialect)}
+	routing, err := n.routing(c, sandbox)
+	if err != nil {
+		return nil, err
 	}
 	a.gateway, err = gateway.New(gateway.Config{Limiter: limiter{n.Limits}, Plans: plans{n.Book}, Log: n.Log, Keys: n.Keys, Catalog: n.Catalog, Rate: ledger.Rate,
-		Default: upstream, Sandbox: sandbox, TrustedProxies: c.TrustedProxies, Now: n.Clock, Logger: n.Logger})
+		Routing: routing, Sandbox: sandbox, TrustedProxies: c.TrustedProxies, Now: n.Clock, Logger: n.Logger})
 	if err != nil {
 		return nil, err
 	}
@@ -121,10 +123,11 @@ func (a *API) serve(addr string, h http.Handler) (url string, err error) {
 // Run serves until ctx ends, then stops gracefully: no new requests, those in
 // flight settled, the providers' side last.
 func (a *API) Run(ctx context.Context) error {
-	sweep, stopSweeping := context.WithCancel(ctx)
-	var sweeping sync.WaitGroup
-	sweeping.Go(func() {
-		if err := a.sweeper.Run(sweep); sweep.Err() == nil {
+	while, stop := context.WithCancel(ctx)
+	var beside sync.WaitGroup
+	beside.Go(func() { a.rerouteOnHangup(while) })
+	beside.Go(func() {
+		if err := a.sweeper.Run(while); while.Err() == nil {
 			a.node.Logger.Error("the sweeper ended", "error", err)
 		}
 	})
@@ -137,8 +140,8 @@ func (a *API) Run(ctx context.Context) error {
 		a.limits.ended <- err // for close
 		err = fmt.Errorf("the limits cannot be kept any further: %w", err)
 	}
-	stopSweeping()
-	sweeping.Wait()
+	stop()
+	beside.Wait()
 	return errors.Join(err, a.close())
 }
 
