@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"slices"
 	"sort"
 	"strings"
@@ -170,6 +171,12 @@ var allScopes = []keys.Scope{keys.ScopeChat, keys.ScopeIngest, keys.ScopeUsageRe
 // every scope but the right one.
 func TestAuthorisationMatrix(t *testing.T) {
 	r, x, _, _ := fullRig(t)
+	config := reflect.ValueOf(r.config)
+	for i := range config.NumField() {
+		if f := config.Field(i); f.Kind() == reflect.Interface && f.IsNil() {
+			t.Errorf("fullRig lacks %s: the routes that need it are not tested", config.Type().Field(i).Name)
+		}
+	}
 	d := readDocument(t, r.get("/openapi.json", "").body)
 	tokens := map[keys.Scope]string{}
 	for _, missing := range allScopes {
