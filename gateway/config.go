@@ -242,9 +242,10 @@ func (t *Timeouts) complete() {
 }
 
 // deadline is how long after its admission a request may still be settled here:
-// the limits are asked and the admission is written, both within Admit.
+// the limits are asked, twice at most, and the admission is written, each within
+// Admit.
 func (t *Timeouts) deadline() time.Duration {
-	return t.Total + t.Drain + 2*t.Write + 2*t.Admit + t.Publish + settleMargin
+	return t.Total + t.Drain + 2*t.Write + 3*t.Admit + t.Publish + settleMargin
 }
 
 func orDefault[T int | int64 | time.Duration](v, def T) T {
