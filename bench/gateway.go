@@ -148,14 +148,13 @@ func startServer(h http.Handler) (at string, stop func() error, err error) {
 // providerHandler is the simulated provider, but for streams: their chunks say when
 // they were written.
 func providerHandler() http.Handler {
-	r := chi.NewRouter()
-	r.Post("/v1/chat/completions", simulator.New(simulator.Config{}).ServeHTTP)
-	r.Post("/stamped/v1/chat/completions", streamStamped)
-	return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
-		if q.Header.Get("Accept") == "text/event-stream" { // as the gateway, and our client, ask
-			q.URL.Path = "/stamped" + q.URL.Path
+	simulated := simulator.New(simulator.Config{})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Accept") == "text/event-stream" { // as the gateway asks, and our client
+			streamStamped(w, r)
+			return
 		}
-		r.ServeHTTP(w, q)
+		simulated.ServeHTTP(w, r)
 	})
 }
 
