@@ -36,7 +36,7 @@ var mayImport = map[string][]string{
 	"embedded":        {},
 	"node":            {"admission", "embedded", "events", "keys", "catalog", "ledger", "billing", "analytics", "gateway", "httpapi", "simulator"},
 	"demo":            {"events", "keys", "catalog", "billing", "node"},
-	"bench":           {"embedded", "events", "keys", "catalog", "ledger", "billing", "analytics", "gateway", "httpapi", "simulator", "node"},
+	"bench":           {"embedded", "events", "keys", "catalog", "ledger", "billing", "admission", "analytics", "gateway", "httpapi", "simulator", "node"},
 	"crashtest":       {},
 	"cmd/ingest":      {"embedded", "node"},
 	"cmd/api":         {"embedded", "node"},
