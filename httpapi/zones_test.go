@@ -1,11 +1,13 @@
 package httpapi
 
 import (
+	"fmt"
 	"math/big"
 	"math/rand/v2"
 	"testing"
 	"time"
 
+	"aione/analytics"
 	"aione/embedded"
 	"aione/events"
 )
@@ -19,11 +21,11 @@ func rat(t *testing.T, s string) *big.Rat {
 	return r
 }
 
-// Whatever the zone, the days of a month that was invoiced add up to the month, to
-// the dashboard and to the invoice: quantity by quantity, and in money before a line
-// is rounded.
+// Whatever the zone, the days of a month that was invoiced add up to the month and
+// to the invoice: quantity by quantity, and in money before a line is rounded. The
+// events behind each line add up to it.
 func TestDaysAddUpToTheInvoice(t *testing.T) {
-	r := newRig(t, embedded.Open(t))
+	r := newRig(t, embedded.Open(t), func(c *Config) { c.Lines = c.Usage.(analytics.Projection) })
 	random := rand.New(rand.NewPCG(7, 7))
 	r.clock.set(time.Date(2026, 10, 2, 0, 0, 0, 0, time.UTC))
 	zones := []string{"Asia/Shanghai", "Asia/Kolkata", "Asia/Kathmandu", "America/New_York", "Australia/Lord_Howe", "America/Havana", "Pacific/Kiritimati", "Europe/Berlin"}
@@ -95,6 +97,17 @@ func (r *rig) daysAreTheInvoice(x tenant, inv invoiceSummary) {
 		exact.Add(exact, quantity.Mul(quantity, per.Mul(per, rat(t, l.UnitPrice))))
 		rounded.Add(rounded, rat(t, l.Amount))
 		quantities[l.Bucket] += l.Quantity
+		var behind []lineEvent
+		r.get(fmt.Sprintf("/api/v1/billing/invoices/%s/lines/%d/events?page_size=1000", inv.ID, l.N), x.token).into(t, &behind)
+		sum := uint64(0)
+		for _, e := range behind {
+			if sum += e.Quantity; e.Model != l.Model || e.PriceVersion != l.PriceVersion {
+				t.Errorf("%+v is behind line %+v", e, l)
+			}
+		}
+		if sum != l.Quantity {
+			t.Errorf("the %d events behind line %+v add up to %d", len(behind), l, sum)
+		}
 	}
 	invoice := usageRow{Requests: totals[0].Requests, PromptTokens: quantities["input"] + quantities["cache_read"], CachedTokens: quantities["cache_read"],
 		CompletionTokens: quantities["output"] + quantities["reasoning"], ReasoningTokens: quantities["reasoning"], CostRMB: exact.RatString()}
