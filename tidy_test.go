@@ -38,7 +38,7 @@ var mayImport = map[string][]string{
 	"embedded":        {"npm"},
 	"node":            {"admission", "embedded", "events", "keys", "catalog", "ledger", "billing", "analytics", "gateway", "httpapi", "simulator"},
 	"demo":            {"events", "keys", "catalog", "billing", "node"},
-	"bench":           {"embedded", "events", "keys", "catalog", "ledger", "billing", "analytics", "gateway", "httpapi", "simulator", "node"},
+	"bench":           {"embedded", "events", "keys", "catalog", "ledger", "billing", "admission", "analytics", "gateway", "httpapi", "simulator", "node"},
 	"crashtest":       {},
 	"sdktest":         {},
 	"cmd/ingest":      {"embedded", "node"},

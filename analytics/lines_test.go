@@ -45,7 +45,7 @@ func TestLineEventsAddUpToTheLine(t *testing.T) {
 			} {
 				lines++
 				line := ledger.Line{Model: g.Model, PriceVersion: g.PriceVersion, Origin: g.Origin, Bucket: bucket, Quantity: want}
-				r.wantLineEvents(c.oracle.counted, q, line, 1+random.IntN(rounds(60, 40)))
+				r.wantLineEvents(c.oracle.counted, q, line, 1+random.IntN(60))
 			}
 		}
 	}
