@@ -255,6 +255,20 @@ func TestChecksumComesFirst(t *testing.T) {
 	}
 }
 
+// TestRedact: a secret in a wrong place is not repeated, wherever it stands.
+func TestRedact(t *testing.T) {
+	_, secret := create(t, newSet(t, pepper1), openLog(t), keys.CreateInput{})
+	for _, text := range []string{secret, "/v1/models/" + secret + ":generateContent", "model " + secret + ", " + secret, secret[:30] + "…"} {
+		got := keys.Redact(text)
+		if strings.Contains(got, secret[:12]) || !strings.Contains(got, "...") {
+			t.Errorf("%s becomes %s", text, got)
+		}
+	}
+	if got := keys.Redact("gpt-4o, task-nexus"); got != "gpt-4o, task-nexus" {
+		t.Errorf("nothing secret becomes %s", got)
+	}
+}
+
 // TestNoSecretLeaves looks for the secret, and for most of it, in everything that
 // goes out.
 func TestNoSecretLeaves(t *testing.T) {
