@@ -3,8 +3,8 @@ package httpapi
 import (
 	"errors"
 	"net/http"
-	"strconv"
 
+	"aione/documents"
 	"aione/keys"
 	"aione/ledger"
 
@@ -171,10 +171,6 @@ func (s *Server) emptyDraft(orgID uuid.UUID, cut uint64) (ledger.Invoice, error)
 	}, nil
 }
 
-var invoiceColumns = []string{
-	"invoice_no", "line", "model", "bucket", "price_version", "origin", "quantity", "unit", "unit_price", "amount", "currency",
-}
-
 // answerInvoice writes an invoice as JSON, or its lines as CSV if asked.
 func answerInvoice(w http.ResponseWriter, r *http.Request, inv *ledger.Invoice) error {
 	d, err := newInvoiceDetail(inv)
@@ -186,13 +182,8 @@ func answerInvoice(w http.ResponseWriter, r *http.Request, inv *ledger.Invoice) 
 		writeJSON(w, http.StatusOK, d)
 		return nil
 	}
-	out := csvAnswer{w: w, name: inv.Number + ".csv", columns: invoiceColumns}
-	for _, l := range d.Lines {
-		err := out.row(d.InvoiceNo, strconv.Itoa(l.N), l.Model, l.Bucket, l.PriceVersion, text(l.Origin),
-			count(l.Quantity), l.Unit, l.UnitPrice, l.Amount, d.Currency)
-		if err != nil {
-			return nil // the client left in the middle: there is nobody to tell
-		}
-	}
-	return out.end()
+	csvHeaders(w, inv.Number+".csv")
+	// An error is the client's, who left in the middle: there is nobody to tell.
+	_ = documents.InvoiceCSV(w, *inv)
+	return nil
 }
