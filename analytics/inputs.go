@@ -4,6 +4,8 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
+	"math"
+	"strings"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -19,10 +21,7 @@ var selectInputs string
 
 // Inputs answers what an invoice has to count, from rows.
 func (s *Store) Inputs(ctx context.Context, q ledger.InputsQuery) (ledger.Inputs, error) {
-	found, err := s.conn.Query(s.query(ctx, clickhouse.Parameters{
-		"org": q.OrgID.String(), "start": milliParam(q.Start), "end": milliParam(q.End), "zone": q.Timezone,
-		"cut": fmt.Sprint(q.Cut), "previous_cut": fmt.Sprint(q.PreviousCut),
-	}), selectInputs)
+	found, err := s.conn.Query(s.query(ctx, inputsParams(q)), selectInputs)
 	if err != nil {
 		return ledger.Inputs{}, fmt.Errorf("invoice inputs of org %s: %w", q.OrgID, err)
 	}
@@ -32,13 +31,15 @@ func (s *Store) Inputs(ctx context.Context, q ledger.InputsQuery) (ledger.Inputs
 	for found.Next() {
 		var g ledger.Quantity
 		var groupXor, groupSum uint64
-		err := found.Scan(&g.Model, &g.PriceVersion, &g.Origin, &g.Requests,
+		var begun int64
+		err := found.Scan(&g.Model, &g.PriceVersion, &begun, &g.Requests,
 			&g.Tokens.Input, &g.Tokens.CacheRead, &g.Tokens.CacheWrite5m, &g.Tokens.CacheWrite1h,
 			&g.Tokens.Output, &g.Tokens.Reasoning, &g.Images, &g.Cost, &groupXor, &groupSum)
 		if err != nil {
 			return ledger.Inputs{}, fmt.Errorf("invoice inputs of org %s: %w", q.OrgID, err)
 		}
-		g.Late = g.Origin != ""
+		span := q.SpanOf(int(begun))
+		g.Origin, g.Segment, g.Late = span.Origin, span.Segment, span.Origin != ""
 		in.Quantities = append(in.Quantities, g)
 		in.Rows += g.Requests
 		xor, sum = xor^groupXor, sum+groupSum
@@ -50,6 +51,19 @@ func (s *Store) Inputs(ctx context.Context, q ledger.InputsQuery) (ledger.Inputs
 		in.RowsDigest = fmt.Sprintf("%016x%016x", xor, sum) // does not depend on the order of rows
 	}
 	return in, nil
+}
+
+func inputsParams(q ledger.InputsQuery) clickhouse.Parameters {
+	// The first is before everything: roundDown gives it for what comes before all spans.
+	starts := []string{fmt.Sprint(math.MinInt64)}
+	for _, span := range q.Spans {
+		starts = append(starts, fmt.Sprint(span.Start.UnixMilli()))
+	}
+	return clickhouse.Parameters{
+		"org": q.OrgID.String(), "start": milliParam(q.Start), "end": milliParam(q.End),
+		"cut": fmt.Sprint(q.Cut), "previous_cut": fmt.Sprint(q.PreviousCut),
+		"starts_ms": "[" + strings.Join(starts, ",") + "]",
+	}
 }
 
 const selectFirstUse = `

@@ -2,10 +2,13 @@
 -- period and lies in the log up to the cut, less what the org's earlier invoices
 -- have counted. Rows, not rollups. ClickHouse only sums; a cost is bounded
 -- (events.MaxCost), so the sum cannot overflow Decimal(38, 12).
+--
+-- starts_ms ascends and begins with the lowest number there is: a row belongs to the
+-- last start that is not after it, and span is how many real starts that is.
 SELECT
     model,
     price_version,
-    if(occurred_at < {start:DateTime64(3, 'UTC')}, formatDateTime(occurred_at, '%Y-%m', {zone:String}), '') AS origin,
+    indexOf({starts_ms:Array(Int64)}, start_ms) - 1 AS span,
     count(),
     sum(input_tokens),
     sum(cache_read_tokens),
@@ -23,5 +26,5 @@ WHERE org_id = {org:UUID}
     AND occurred_at < {end:DateTime64(3, 'UTC')}
     AND stream_seq <= {cut:UInt64}
     AND NOT (occurred_at < {start:DateTime64(3, 'UTC')} AND stream_seq <= {previous_cut:UInt64})
-GROUP BY model, price_version, origin
-ORDER BY origin, model, price_version
+GROUP BY model, price_version, roundDown(toUnixTimestamp64Milli(occurred_at), {starts_ms:Array(Int64)}) AS start_ms
+ORDER BY span, model, price_version

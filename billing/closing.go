@@ -28,9 +28,11 @@ type closing struct {
 
 // compute counts and bills the period. It writes nothing.
 func (v *Invoicer) compute(ctx context.Context, c *closing) error {
+	closed := originsOf(v.Book.runs(c.org.ID))
+	segments := ledger.SegmentsOf(c.period, c.zone, nil)
 	inputs, err := v.Usage.Inputs(ctx, ledger.InputsQuery{
 		OrgID: c.org.ID, Start: c.period.Start, End: c.period.End,
-		Cut: c.cut, PreviousCut: c.previousCut, Timezone: c.org.Timezone,
+		Cut: c.cut, PreviousCut: c.previousCut, Spans: ledger.SpansOf(closed, segments),
 	})
 	if err != nil {
 		return err
@@ -49,13 +51,22 @@ func (v *Invoicer) compute(ctx context.Context, c *closing) error {
 	c.draft, err = ledger.Bill(ledger.BillInput{
 		OrgID: c.org.ID, LegalEntity: c.org.LegalEntity, Currency: c.org.Currency, Period: c.period,
 		CreatedAt: now, CreatedOn: ledger.DateOf(now, c.zone), TermsDays: terms,
-		Cut: c.cut, PreviousCut: c.previousCut, Inputs: inputs, Prices: prices,
+		Cut: c.cut, PreviousCut: c.previousCut, Segments: segments, Inputs: inputs, Origins: closed, Prices: prices,
 	})
 	if errors.Is(err, ledger.ErrNothingToBill) {
 		c.empty = true
 		return nil
 	}
 	return err
+}
+
+// originsOf are the closed periods that late usage may belong to.
+func originsOf(runs []Run) []ledger.Origin {
+	origins := make([]ledger.Origin, len(runs))
+	for i, run := range runs {
+		origins[i] = ledger.Origin{Period: run.Period}
+	}
+	return origins
 }
 
 // commit writes the closing in one atomic batch, with a new number for as long

@@ -83,7 +83,7 @@ func TestLateUsageIsOnTheNextInvoice(t *testing.T) {
 	for _, l := range inv.Lines {
 		origins = append(origins, l.Origin)
 	}
-	if !reflect.DeepEqual(origins, []string{"2023-08", "2023-10"}) {
+	if !reflect.DeepEqual(origins, []string{"2023-10", "earlier"}) {
 		t.Errorf("origins %v", origins)
 	}
 	w.mustVerify(n)

@@ -22,15 +22,14 @@ type BillingCycle string
 // CycleMonthly invoices by calendar months of the org's zone, the only cycle.
 const CycleMonthly BillingCycle = "monthly"
 
-// OveragePolicy says what happens past a plan's included usage. The names cross
-// the wire.
-type OveragePolicy string
+// OveragePolicy says what happens past a plan's included usage.
+type OveragePolicy = ledger.OveragePolicy
 
 // OverageBill bills what is used past the included tokens at catalog prices;
 // OverageBlock turns it away.
 const (
-	OverageBill  OveragePolicy = "bill"
-	OverageBlock OveragePolicy = "block"
+	OverageBill  = ledger.OverageBill
+	OverageBlock = ledger.OverageBlock
 )
 
 // Plan is what an org has agreed to, from an instant until its next plan takes

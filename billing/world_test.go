@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sort"
 	"sync"
 	"testing"
 	"time"
@@ -290,10 +291,6 @@ func (m *memoryUsage) FirstUse(_ context.Context, orgID uuid.UUID) (first time.T
 }
 
 func (m *memoryUsage) Inputs(_ context.Context, q ledger.InputsQuery) (ledger.Inputs, error) {
-	zone, err := time.LoadLocation(q.Timezone)
-	if err != nil {
-		return ledger.Inputs{}, err
-	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	type group struct{ model, version, origin string }
@@ -306,7 +303,8 @@ func (m *memoryUsage) Inputs(_ context.Context, q ledger.InputsQuery) (ledger.In
 		}
 		g := group{r.Model, r.PriceVersion, ""}
 		if late {
-			g.origin = ledger.PeriodOf(r.OccurredAt, zone).Label
+			begun := sort.Search(len(q.Spans), func(i int) bool { return q.Spans[i].Start.After(r.OccurredAt) })
+			g.origin = q.SpanOf(begun).Origin
 		}
 		if groups[g] == nil {
 			groups[g] = &ledger.Quantity{Model: g.model, PriceVersion: g.version, Late: late, Origin: g.origin, Cost: decimal.Decimal{}}

@@ -109,15 +109,9 @@ func (s *Server) lineEvents(w http.ResponseWriter, r *http.Request, caller keys.
 	if n > len(inv.Lines) {
 		return &apiError{status: http.StatusNotFound, detail: "not found"}
 	}
-	org, err := s.config.Orgs.Org(caller.OrgID)
-	if err != nil {
-		return err
-	}
 	line := inv.Lines[n-1]
 	s.vouchIfKnown(r.Context(), w, caller.OrgID)
-	found, total, err := s.config.Lines.LineEvents(r.Context(), ledger.InputsQuery{
-		OrgID: inv.OrgID, Start: inv.Period.Start, End: inv.Period.End, Cut: inv.Cut, PreviousCut: inv.PreviousCut, Timezone: org.Timezone,
-	}, line, page.size, page.offset())
+	found, total, err := s.config.Lines.LineEvents(r.Context(), inv.InputsQuery(), line, page.size, page.offset())
 	if err != nil {
 		return unavailable(err)
 	}

@@ -36,7 +36,7 @@ func newInvoiceSummary(inv *ledger.Invoice) invoiceSummary {
 
 // invoiceDetail is one invoice with its lines:
 //
-//	total = subtotal + adjustments - discount + tax - credits_applied
+//	total = subtotal + adjustments - discount + tax - credits_applied + carried
 type invoiceDetail struct {
 	ID             uuid.UUID     `json:"id"`
 	InvoiceNo      string        `json:"invoice_no"` // empty in a draft
@@ -49,55 +49,53 @@ type invoiceDetail struct {
 	CreatedAt      string        `json:"created_at" format:"date-time"`
 	Currency       string        `json:"currency" doc:"ISO 4217."`
 	Lines          []invoiceLine `json:"lines"`
-	Subtotal       string        `json:"subtotal" format:"decimal"`        // of the lines in time
-	Adjustments    string        `json:"adjustments" format:"decimal"`     // of the lines for late usage of closed periods
-	Discount       string        `json:"discount" format:"decimal"`        // none are given yet
-	Tax            string        `json:"tax" format:"decimal"`             // none is charged yet
-	CreditsApplied string        `json:"credits_applied" format:"decimal"` // there are none yet
-	Cut            uint64        `json:"cut"`                              // usage up to this sequence is counted
+	Subtotal       string        `json:"subtotal" format:"decimal"`    // of the lines in time
+	Adjustments    string        `json:"adjustments" format:"decimal"` // of the lines for late usage of closed periods
+	Discount       string        `json:"discount" format:"decimal"`
+	Tax            string        `json:"tax" format:"decimal"`
+	CreditsApplied string        `json:"credits_applied" format:"decimal"`
+	Carried        string        `json:"carried" format:"decimal" doc:"What was below zero, carried to the prepaid balance."`
+	Cut            uint64        `json:"cut"` // usage up to this sequence is counted
 	PreviousCut    uint64        `json:"previous_cut"`
 	InputHash      string        `json:"input_hash"`
 }
 
 type invoiceLine struct {
 	N            int     `json:"n" minimum:"1"`
+	Kind         string  `json:"kind" doc:"What the line is for: usage, tier, included, commitment, fee, discount, tax, credit …"`
+	Name         string  `json:"name" doc:"Of the charge, plan, tax or credit; empty for usage at list price."`
 	Model        string  `json:"model"`
 	Bucket       string  `json:"bucket"`
 	PriceVersion string  `json:"price_version"`
 	Origin       *string `json:"origin" doc:"The closed period that late usage occurred in; null for usage in time."`
 	Quantity     uint64  `json:"quantity"`
 	Unit         string  `json:"unit"`
-	UnitPrice    string  `json:"unit_price" format:"decimal" doc:"Per 1,000,000 tokens, per image or per request."`
+	UnitPrice    string  `json:"unit_price" format:"decimal" doc:"Per 1,000,000 tokens, per image, request or package."`
 	Amount       string  `json:"amount" format:"decimal"`
 }
 
-func newInvoiceDetail(inv *ledger.Invoice) (invoiceDetail, error) {
-	var none, subtotal, adjustments ledger.Amount
-	zero := none.Format(inv.Currency)
+func newInvoiceDetail(inv *ledger.Invoice) invoiceDetail {
+	money := func(a ledger.Amount) string { return a.Format(inv.Currency) }
 	sum := newInvoiceSummary(inv)
 	d := invoiceDetail{
 		ID: sum.ID, InvoiceNo: sum.InvoiceNo, OrgID: sum.OrgID, PeriodStart: sum.PeriodStart, PeriodEnd: sum.PeriodEnd,
 		Total: sum.Total, Status: sum.Status, DueDate: sum.DueDate, CreatedAt: sum.CreatedAt,
 		Currency: inv.Currency, Lines: []invoiceLine{},
-		Discount: zero, Tax: zero, CreditsApplied: zero,
+		Subtotal: money(inv.Subtotal), Adjustments: money(inv.Adjustments), Discount: money(inv.Discount), Tax: money(inv.Tax),
+		CreditsApplied: money(inv.CreditsApplied), Carried: money(inv.Carried),
 		Cut: inv.Cut, PreviousCut: inv.PreviousCut, InputHash: inv.InputHash.String(),
 	}
 	for i, l := range inv.Lines {
-		sum, line := &subtotal, invoiceLine{
-			N: i + 1, Model: l.Model, Bucket: string(l.Bucket), PriceVersion: l.PriceVersion,
-			Quantity: l.Quantity, Unit: string(l.Unit), UnitPrice: l.UnitPrice.String(), Amount: l.Amount.Format(inv.Currency),
+		line := invoiceLine{
+			N: i + 1, Kind: string(l.Kind), Name: l.Name, Model: l.Model, Bucket: string(l.Bucket), PriceVersion: l.PriceVersion,
+			Quantity: l.Quantity, Unit: string(l.Unit), UnitPrice: l.UnitPrice.String(), Amount: money(l.Amount),
 		}
 		if l.Late() {
-			sum, line.Origin = &adjustments, &inv.Lines[i].Origin
-		}
-		var err error
-		if *sum, err = sum.Add(l.Amount); err != nil {
-			return invoiceDetail{}, err
+			line.Origin = &inv.Lines[i].Origin
 		}
 		d.Lines = append(d.Lines, line)
 	}
-	d.Subtotal, d.Adjustments = subtotal.Format(inv.Currency), adjustments.Format(inv.Currency)
-	return d, nil
+	return d
 }
 
 var invoicesPageSize = pageSize(bounds{def: 20, min: 1, max: 100})
@@ -173,10 +171,7 @@ func (s *Server) emptyDraft(orgID uuid.UUID, cut uint64) (ledger.Invoice, error)
 
 // answerInvoice writes an invoice as JSON, or its lines as CSV if asked.
 func answerInvoice(w http.ResponseWriter, r *http.Request, inv *ledger.Invoice) error {
-	d, err := newInvoiceDetail(inv)
-	if err != nil {
-		return err
-	}
+	d := newInvoiceDetail(inv)
 	w.Header().Set("Vary", "Accept")
 	if !wantsCSV(r) {
 		writeJSON(w, http.StatusOK, d)

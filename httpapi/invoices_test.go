@@ -130,6 +130,7 @@ func checkDetail(t *testing.T, a answer, summary invoiceSummary) {
 		Discount       string        `json:"discount"`
 		Tax            string        `json:"tax"`
 		CreditsApplied string        `json:"credits_applied"`
+		Carried        string        `json:"carried"`
 		Cut            uint64        `json:"cut"`
 		PreviousCut    uint64        `json:"previous_cut"`
 		InputHash      string        `json:"input_hash"`
@@ -144,9 +145,9 @@ func checkDetail(t *testing.T, a answer, summary invoiceSummary) {
 	}
 	origin := "2026-09"
 	for i, want := range []invoiceLine{
-		{1, "gpt-4o", "input", "gpt-4o@1", nil, 1_000_000, "tokens", "18", "18.00"},
-		{2, "gpt-4o", "output", "gpt-4o@1", nil, 20_000, "tokens", "72", "1.44"},
-		{3, "gpt-4o-mini", "input", "gpt-4o-mini@1", &origin, 1_000_000, "tokens", "1.08", "1.08"},
+		{1, "usage", "", "gpt-4o", "input", "gpt-4o@1", nil, 1_000_000, "tokens", "18", "18.00"},
+		{2, "usage", "", "gpt-4o", "output", "gpt-4o@1", nil, 20_000, "tokens", "72", "1.44"},
+		{3, "usage", "", "gpt-4o-mini", "input", "gpt-4o-mini@1", &origin, 1_000_000, "tokens", "1.08", "1.08"},
 	} {
 		got := inv.Lines[i]
 		if text(got.Origin) != text(want.Origin) || (got.Origin == nil) != (want.Origin == nil) {

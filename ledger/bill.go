@@ -42,10 +42,19 @@ type BillInput struct {
 	CreatedOn   Date      // its date in the org's time zone
 	TermsDays   int       // payment is due so many days after CreatedOn
 
+	Segments []Segment // of the period: SegmentsOf; none: pay as you go all through
+	Next     Segment   // the next period, whose fee is due in advance: NextSegment; zero: no fee is due
+	Advance  Amount    // fee of this period that the org's invoices charged in advance
+	TaxRates []TaxRate
+	Credits  []Credit // what the org has; those not used are left out of the invoice
+
 	Cut         uint64 // sequence up to which Inputs are counted
 	PreviousCut uint64 // cut of the org's previous period, 0 when there is none
 	Inputs      Inputs
+	Origins     []Origin                 // closed periods; those without late usage are left out of the invoice
 	Prices      map[string]catalog.Price // by version; those not used are left out of the invoice
+
+	Correction *Correction // of an invoice that replaces a void one: see Correct
 }
 
 func (in *BillInput) check() error {
@@ -62,7 +71,7 @@ func (in *BillInput) check() error {
 		return bad("period label %q", in.Period.Label)
 	case !in.Period.Start.Before(in.Period.End):
 		return bad("period %s ends before it starts", in.Period.Label)
-	case !in.Period.Contains(label.AddDate(0, 0, 14)): // mid-month is in it whatever the zone
+	case !in.Period.Contains(label.AddDate(0, 0, in.Period.anchor()+13)): // two weeks in, whatever the zone
 		return bad("period %s does not hold its own month", in.Period.Label)
 	case in.CreatedAt.IsZero() || in.CreatedOn == Date{}:
 		return bad("creation instant or date is missing")
@@ -83,6 +92,14 @@ func Bill(in BillInput) (Invoice, error) {
 	if err := in.check(); err != nil {
 		return Invoice{}, err
 	}
+	for _, seg := range append(in.Segments, in.Next) {
+		if !seg.Terms.Plain() || !seg.Terms.MonthlyFee.IsZero() {
+			return Invoice{}, fmt.Errorf("terms of plan %s: %w", seg.PlanCode, errNotBuilt)
+		}
+	}
+	if len(in.TaxRates) > 0 || len(in.Credits) > 0 || in.Correction != nil {
+		return Invoice{}, fmt.Errorf("taxes, credits and corrections: %w", errNotBuilt)
+	}
 	quantities, err := in.Inputs.sorted()
 	if err != nil {
 		return Invoice{}, err
@@ -92,10 +109,11 @@ func Bill(in BillInput) (Invoice, error) {
 	}
 	inv := Invoice{
 		ID: InvoiceID(in.OrgID, in.Period.Label), OrgID: in.OrgID, LegalEntity: in.LegalEntity, Currency: in.Currency,
-		Period:    Period{Label: in.Period.Label, Start: in.Period.Start.UTC(), End: in.Period.End.UTC()},
+		Period:    Period{Label: in.Period.Label, Start: in.Period.Start.UTC(), End: in.Period.End.UTC(), Anchor: in.Period.anchor()},
 		CreatedAt: in.CreatedAt.UTC(), CreatedOn: in.CreatedOn, TermsDays: in.TermsDays,
 		DueDate: in.CreatedOn.AddDays(in.TermsDays), Status: StatusDraft,
-		Cut: in.Cut, PreviousCut: in.PreviousCut,
+		Cut: in.Cut, PreviousCut: in.PreviousCut, Segments: in.Segments, Next: in.Next, Advance: in.Advance,
+		TaxRates: in.TaxRates, Credits: in.Credits, Origins: in.Origins, Correction: in.Correction,
 		Inputs: Inputs{Quantities: quantities, Rows: in.Inputs.Rows, RowsDigest: in.Inputs.RowsDigest},
 	}
 	used := make(map[string]catalog.Price)
@@ -116,6 +134,13 @@ func Bill(in BillInput) (Invoice, error) {
 	}
 	for _, l := range inv.Lines {
 		if inv.Exact, err = inv.Exact.Add(l.Exact); err != nil {
+			return Invoice{}, fmt.Errorf("total of the lines: %w", err)
+		}
+		part := &inv.Subtotal
+		if l.Late() {
+			part = &inv.Adjustments
+		}
+		if *part, err = part.Add(l.Amount); err != nil {
 			return Invoice{}, fmt.Errorf("total of the lines: %w", err)
 		}
 		if inv.Total, err = inv.Total.Add(l.Amount); err != nil {
@@ -169,7 +194,7 @@ func billQuantity(q Quantity, price catalog.Price) ([]Line, error) {
 		}
 		rated = rated.Add(cost)
 		lines = append(lines, Line{
-			Model: q.Model, Bucket: b.name, PriceVersion: q.PriceVersion, Origin: q.Origin,
+			Kind: LineUsage, Model: q.Model, Bucket: b.name, PriceVersion: q.PriceVersion, Origin: q.Origin, Segment: q.Segment,
 			Quantity: quantity, Unit: b.unit, UnitPrice: unitPrice, Exact: exact, Amount: amount,
 		})
 	}

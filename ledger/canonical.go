@@ -119,3 +119,40 @@ func (inv Invoice) CanonicalBytes() []byte {
 	c.decimal(inv.Total.d)
 	return c.b
 }
+
+const canonicalJournalTag = "aione.journal.v1"
+
+// chainHash is over all fields but Hash.
+func (j *Journal) chainHash() Hash {
+	var c canonical
+	c.text(canonicalJournalTag)
+	c.uint(j.Seq)
+	c.b = append(c.b, j.Previous[:]...)
+	c.b = append(c.b, j.ID[:]...)
+	c.b = append(c.b, j.CauseID[:]...)
+	c.b = append(c.b, j.CauseHash[:]...)
+	c.uint(uint64(len(j.Transfers)))
+	for i := range j.Transfers {
+		c.transfer(&j.Transfers[i])
+	}
+	return sha256.Sum256(c.b)
+}
+
+func (c *canonical) transfer(t *Transfer) {
+	c.b = append(c.b, t.ID[:]...)
+	c.text(string(t.Debit))
+	c.text(string(t.Credit))
+	c.decimal(t.Amount.d)
+	c.text(t.Currency)
+	c.text(string(t.Code))
+	c.bool(t.Reversal)
+	c.time(t.At)
+}
+
+func (c *canonical) bool(b bool) {
+	if b {
+		c.uint(1)
+	} else {
+		c.uint(0)
+	}
+}

@@ -89,7 +89,7 @@ func (n *Node) verifyInputs(ctx context.Context, v *Verification) error {
 				return err
 			}
 			for _, inv := range invoices {
-				problem, err := n.verifyInvoice(ctx, org, inv)
+				problem, err := n.verifyInvoice(ctx, inv)
 				if err != nil {
 					return err
 				}
@@ -105,9 +105,8 @@ func (n *Node) verifyInputs(ctx context.Context, v *Verification) error {
 	return nil
 }
 
-func (n *Node) verifyInvoice(ctx context.Context, org billing.Org, inv ledger.Invoice) (problem string, err error) {
-	inputs, err := n.Projection.Inputs(ctx, ledger.InputsQuery{OrgID: org.ID, Start: inv.Period.Start, End: inv.Period.End,
-		Cut: inv.Cut, PreviousCut: inv.PreviousCut, Timezone: org.Timezone})
+func (n *Node) verifyInvoice(ctx context.Context, inv ledger.Invoice) (problem string, err error) {
+	inputs, err := n.Projection.Inputs(ctx, inv.InputsQuery())
 	if err != nil {
 		return "", err
 	}
