@@ -143,21 +143,16 @@ func TestPDFSaysWhereTheInvoiceStands(t *testing.T) {
 // longInvoice has n lines of one cent.
 func longInvoice(t rapid.TB, n int) ledger.Invoice {
 	inv := exampleInvoice(t)
-	cent, err := ledger.ParseAmount("0.01")
-	if err != nil {
-		t.Fatal(err)
-	}
-	inv.Lines, inv.Total = nil, ledger.Amount{}
+	cent := amount("0.01")
+	var lines []ledger.Line
 	for i := range n {
-		inv.Lines = append(inv.Lines, ledger.Line{
+		lines = append(lines, ledger.Line{
+			Kind:  ledger.LineUsage,
 			Model: fmt.Sprintf("model-%03d", i+1), Bucket: ledger.BucketInput, PriceVersion: fmt.Sprintf("model-%03d@1", i+1),
 			Quantity: 1000, Unit: ledger.UnitTokens, UnitPrice: decimal.NewFromInt(10), Exact: cent, Amount: cent,
 		})
-		if inv.Total, err = inv.Total.Add(cent); err != nil {
-			t.Fatal(err)
-		}
 	}
-	return inv
+	return compose(inv, lines)
 }
 
 func TestPDFBreaksPages(t *testing.T) {
@@ -189,12 +184,79 @@ func TestPDFBreaksPages(t *testing.T) {
 	}
 }
 
-// Nothing is drawn outside the page, whatever is written.
+func TestPDFOfEveryKindOfLine(t *testing.T) {
+	inv := wholeInvoice(t)
+	inv.Correction = &ledger.Correction{Number: "INV-AIONE-2023-000000", Reason: "Wrong price of gpt-4o"}
+	_, pages := renderPDF(t, inv, exampleParties(), English)
+	var all page
+	for _, p := range pages {
+		all.texts = append(all.texts, p.texts...)
+	}
+	for _, want := range []string{
+		"Usage of the period: 2023-11-01 – 2023-11-09", "Usage of the period: 2023-11-10 – 2023-11-30  team", "gpt-4o · input", "2,222.22",
+		"tiered · output · output · tier 2 · flat fee: 5.00", "50 / 1M tokens", "9.9 / packages", "included · team", "commitment true-up · team",
+		"monthly fee · team · 21/30 days", "monthly fee charged in advance", "monthly fee of the next period",
+		"Late usage of period: 2023-10", "Late usage of earlier periods", "adjustment by the terms of that period · basic", "discount · team · 10% × 777.78",
+		"Subtotal", "3,440.00", "Adjustments of earlier periods", "8.10", "Discount", "-77.78", "增值税 VAT 6% on 3,370.32", "202.22",
+		"Credit applied: 新用户赠送", "-50.00", "Carried to prepaid balance", "1.25", "CNY 3,523.79", "附加税 0.72% included in 3,370.32", "24.16",
+		"Replaces", "INV-AIONE-2023-000000", "Wrong price of gpt-4o",
+	} {
+		if !all.has(want) {
+			t.Errorf("%q is not on the invoice:\n%s", want, strings.Join(all.texts, "\n"))
+		}
+	}
+}
+
+func TestCreditNotePDF(t *testing.T) {
+	inv := wholeInvoice(t)
+	note := exampleCreditNote(inv)
+	b, err := CreditNotePDF(note, inv, exampleParties(), Bilingual)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := readPDF(t, b)[0]
+	for _, want := range []string{
+		"贷项通知单 Credit note", note.Number, inv.Number, "2023-12-09", "gpt-4o · 输入 input", "80.00", "20.00", "100.00", "CNY 106.00", "CNY 56.00",
+		"恢复抵扣额度 Back to credits", "CNY 50.00", note.Reason, note.ID.String(), "部分贷记 Partial credit",
+	} {
+		if !p.has(want) {
+			t.Errorf("%q is not on the credit note:\n%s", want, strings.Join(p.texts, "\n"))
+		}
+	}
+	if again, err := CreditNotePDF(note, inv, exampleParties(), Bilingual); err != nil || !bytes.Equal(b, again) {
+		t.Errorf("the same credit note gave other bytes, %v", err)
+	}
+	for name, change := range map[string]func(*ledger.CreditNote){
+		"total":           func(n *ledger.CreditNote) { n.Total = amount("107") },
+		"line":            func(n *ledger.CreditNote) { n.Lines = []ledger.CreditLine{{Line: 99, Amount: amount("100")}} },
+		"tax":             func(n *ledger.CreditNote) { n.Taxes = nil },
+		"another invoice": func(n *ledger.CreditNote) { n.InvoiceID = n.ID },
+	} {
+		bad := note
+		change(&bad)
+		if _, err := CreditNotePDF(bad, inv, exampleParties(), English); !errors.Is(err, ErrSums) {
+			t.Errorf("%s: %v, want %v", name, err, ErrSums)
+		}
+	}
+}
+
+// Each part of an invoice is held against its lines.
 func TestPDFRefusesWhatDoesNotAddUp(t *testing.T) {
-	inv := exampleInvoice(t)
-	inv.Total = ledger.AmountFromInt(1)
-	if _, err := InvoicePDF(inv, exampleParties(), English); !errors.Is(err, ErrSums) {
-		t.Errorf("a total that the lines do not give: %v, want %v", err, ErrSums)
+	for name, part := range map[string]func(*ledger.Invoice) *ledger.Amount{
+		"total": func(i *ledger.Invoice) *ledger.Amount { return &i.Total }, "subtotal": func(i *ledger.Invoice) *ledger.Amount { return &i.Subtotal },
+		"adjustments": func(i *ledger.Invoice) *ledger.Amount { return &i.Adjustments }, "discount": func(i *ledger.Invoice) *ledger.Amount { return &i.Discount },
+		"tax": func(i *ledger.Invoice) *ledger.Amount { return &i.Tax }, "credits": func(i *ledger.Invoice) *ledger.Amount { return &i.CreditsApplied },
+		"carried": func(i *ledger.Invoice) *ledger.Amount { return &i.Carried }, "rate": func(i *ledger.Invoice) *ledger.Amount { return &i.Taxes[0].Amount },
+		"line": func(i *ledger.Invoice) *ledger.Amount { return &i.Lines[2].Amount },
+	} {
+		inv := wholeInvoice(t)
+		*part(&inv) = must(part(&inv).Add(amount("0.01")))
+		if _, err := InvoicePDF(inv, exampleParties(), English); !errors.Is(err, ErrSums) {
+			t.Errorf("another %s: %v, want %v", name, err, ErrSums)
+		}
+		if err := must(NewFocusExport(io.Discard)).AddInvoice(FocusInvoice{Invoice: inv, Parties: exampleParties()}); !errors.Is(err, ErrSums) {
+			t.Errorf("another %s, as FOCUS: %v, want %v", name, err, ErrSums)
+		}
 	}
 	if _, err := InvoicePDF(exampleInvoice(t), exampleParties(), "fr"); err == nil {
 		t.Error("a language that there is not was taken")
@@ -268,8 +330,12 @@ func TestBoldHasTheLabels(t *testing.T) {
 	for _, l := range statusLabels {
 		all = append(all, l)
 	}
+	for _, l := range lineKindLabels {
+		all = append(all, l)
+	}
 	all = append(all, labelInvoice, labelBillTo, labelAmountDue, labelItem, labelPriceFrom, labelQuantity, labelUnitPrice, labelAmount,
-		labelTotal, labelPayment, labelNote, labelUsageGroup, lateGroup("2023-10"))
+		labelTotal, labelPayment, labelNote, labelReason, labelUsageGroup, labelFeeGroup, labelLateEarlier, labelDiscount, labelLateGroup,
+		labelCreditNote, labelCredited, labelCreditedLines, labelFullCredit, labelPartCredit, labelSettlement)
 	for _, l := range all {
 		if strings.ContainsFunc(l.zh+l.en, func(r rune) bool { return !bold.has(r) }) {
 			t.Errorf("bold lacks a character of %q: run scripts/invoice-font.sh", l.zh+l.en)

@@ -4,11 +4,10 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+	"time"
 
 	"codeberg.org/go-pdf/fpdf"
 	"github.com/rivo/uniseg"
-
-	"aione/ledger"
 )
 
 // Measures of the page in millimetres; sizes of fonts are in points.
@@ -62,11 +61,11 @@ type sheet struct {
 }
 
 // newSheet begins a document whose bytes depend on its arguments only.
-func newSheet(inv *ledger.Invoice, title, author string, language Language) *sheet {
+func newSheet(createdAt time.Time, title, author string, language Language) *sheet {
 	pdf := fpdf.New(fpdf.OrientationPortrait, fpdf.UnitMillimeter, fpdf.PageSizeA4, "")
 	pdf.SetCatalogSort(true) // else fonts come in the order of a map
-	pdf.SetCreationDate(inv.CreatedAt.UTC())
-	pdf.SetModificationDate(inv.CreatedAt.UTC())
+	pdf.SetCreationDate(createdAt.UTC())
+	pdf.SetModificationDate(createdAt.UTC())
 	pdf.SetTitle(title, true)
 	pdf.SetAuthor(author, true)
 	pdf.SetCreator("AIone", true)
@@ -169,8 +168,8 @@ func (s *sheet) box(x, y, w, h float64, c colour) {
 	s.pdf.Rect(x, y, w, h, "F")
 }
 
-// watermark writes large across the page, so pale that all under it can be read.
-func (s *sheet) watermark(text string, c colour) {
+// across writes large across the page, so pale that all under it can be read.
+func (s *sheet) across(text string, c colour) {
 	st := style{size: 84, bold: true, colour: c}
 	for s.width(text, st) > 220 {
 		st.size *= 0.9

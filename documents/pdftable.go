@@ -2,8 +2,6 @@ package documents
 
 import (
 	"strconv"
-
-	"aione/ledger"
 )
 
 // lineGroup is lines of an invoice under one heading.
@@ -16,43 +14,6 @@ type lineGroup struct {
 type lineRow struct {
 	n                                          int // its number on the invoice
 	item, version, quantity, unitPrice, amount string
-}
-
-// lineGroups gives the lines in their order, under a heading wherever their kind
-// changes.
-func lineGroups(inv *ledger.Invoice, language Language) ([]lineGroup, error) {
-	var groups []lineGroup
-	for i, l := range inv.Lines {
-		heading := language.of(labelUsageGroup)
-		if l.Late() {
-			heading = language.of(lateGroup(l.Origin))
-		}
-		if len(groups) == 0 || groups[len(groups)-1].heading != heading {
-			groups = append(groups, lineGroup{heading: heading})
-		}
-		g := &groups[len(groups)-1]
-		g.rows = append(g.rows, lineRow{
-			n: i + 1, item: l.Model + " · " + language.of(bucketLabel(l.Bucket)), version: l.PriceVersion,
-			quantity:  grouped(strconv.FormatUint(l.Quantity, 10)),
-			unitPrice: grouped(l.UnitPrice.String()) + " / " + language.short(unitLabel(l.Unit)),
-			amount:    grouped(l.Amount.Format(inv.Currency)),
-		})
-	}
-	return groups, nil
-}
-
-func bucketLabel(b ledger.Bucket) label {
-	if l, ok := bucketLabels[b]; ok {
-		return l
-	}
-	return label{string(b), string(b)}
-}
-
-func unitLabel(u ledger.Unit) label {
-	if l, ok := unitLabels[u]; ok {
-		return l
-	}
-	return label{string(u), string(u)}
 }
 
 // Columns of the table of lines, from their left edge; numbers end at the edge
@@ -68,72 +29,82 @@ const (
 )
 
 // table writes the lines, over as many pages as it takes.
-func (d *invoicePDF) table(groups []lineGroup) {
-	d.tableHead()
+func (p *paper) table(groups []lineGroup) {
+	p.tableHead()
 	for _, g := range groups {
-		d.groupHead(g.heading, d.rowHeight(&g.rows[0]))
+		p.groupHead(g.heading, p.rowHeight(&g.rows[0]))
 		for i := range g.rows {
-			d.row(&g.rows[i])
+			p.row(&g.rows[i])
 		}
 	}
 	if len(groups) == 0 {
-		d.text(columnItem, d.y+4, d.say(labelNoLines), body)
-		d.y += 8
+		p.text(columnItem, p.y+4, p.say(labelNoLines), body)
+		p.y += 8
 	}
-	d.rule(left, right, d.y, 0.3, accent)
-	d.y += 4
+	p.rule(left, right, p.y, 0.3, accent)
+	p.y += 4
 }
 
-func (d *invoicePDF) tableHead() {
+func (p *paper) tableHead() {
 	const height = 7.0
-	d.box(left, d.y, right-left, height, accent)
-	st, y := style{size: 8, bold: true, colour: white}, d.y+height/2
-	d.text(left+1.5, y, "#", st)
-	d.text(columnItem, y, d.say(labelItem), st)
-	d.text(columnVersion, y, d.say(labelPriceFrom), st)
-	d.textRight(columnUnitPrice-cellGap, y, d.say(labelQuantity), st)
-	d.textRight(columnAmount-cellGap, y, d.say(labelUnitPrice), st)
-	d.textRight(right-1.5, y, d.say(labelAmount), st)
-	d.y += height
+	p.box(left, p.y, right-left, height, accent)
+	st, y := style{size: 8, bold: true, colour: white}, p.y+height/2
+	p.text(left+1.5, y, "#", st)
+	p.text(columnItem, y, p.say(labelItem), st)
+	p.text(columnVersion, y, p.say(labelPriceFrom), st)
+	if p.priced {
+		p.textRight(columnUnitPrice-cellGap, y, p.say(labelQuantity), st)
+		p.textRight(columnAmount-cellGap, y, p.say(labelUnitPrice), st)
+	}
+	p.textRight(right-1.5, y, p.say(labelAmount), st)
+	p.y += height
 }
 
 // groupHead writes a heading with room for at least one row under it.
-func (d *invoicePDF) groupHead(text string, rowHeight float64) {
+func (p *paper) groupHead(text string, rowHeight float64) {
 	const height = 6.5
-	if d.room(height + rowHeight) {
-		d.tableHead()
+	if p.room(height + rowHeight) {
+		p.tableHead()
 	}
-	d.text(columnItem, d.y+height/2+0.4, text, style{size: 8, bold: true, colour: accent})
-	d.y += height
+	p.text(columnItem, p.y+height/2+0.4, text, style{size: 8, bold: true, colour: accent})
+	p.y += height
 }
 
-func (d *invoicePDF) cells(r *lineRow) (item, version []string) {
-	return d.wrap(r.item, columnVersion-columnItem-cellGap, body), d.wrap(r.version, columnQuantity-columnVersion-cellGap, small)
+// cells breaks the texts of a row; the item has the room of cells that are empty.
+func (p *paper) cells(r *lineRow) (item, version []string) {
+	end := columnVersion
+	switch {
+	case r.version == "" && r.quantity == "":
+		end = columnAmount
+	case r.version == "":
+		end = columnQuantity
+	}
+	return p.wrap(r.item, end-columnItem-cellGap, body), p.wrap(r.version, columnQuantity-columnVersion-cellGap, small)
 }
 
-func (d *invoicePDF) rowHeight(r *lineRow) float64 {
-	item, version := d.cells(r)
+func (p *paper) rowHeight(r *lineRow) float64 {
+	item, version := p.cells(r)
 	return max(float64(len(item))*body.leading(), float64(len(version))*small.leading()) + rowPadding
 }
 
-func (d *invoicePDF) row(r *lineRow) {
-	height := d.rowHeight(r)
-	if d.room(height) {
-		d.tableHead()
+func (p *paper) row(r *lineRow) {
+	height := p.rowHeight(r)
+	if p.room(height) {
+		p.tableHead()
 	}
-	item, version := d.cells(r)
-	y := d.y + rowPadding/2
+	item, version := p.cells(r)
+	y := p.y + rowPadding/2
 	first := y + body.leading()/2
-	d.text(left+1.5, first, strconv.Itoa(r.n), small)
+	p.text(left+1.5, first, strconv.Itoa(r.n), small)
 	for i, l := range item {
-		d.text(columnItem, first+float64(i)*body.leading(), l, body)
+		p.text(columnItem, first+float64(i)*body.leading(), l, body)
 	}
 	for i, l := range version {
-		d.text(columnVersion, first+float64(i)*small.leading(), l, small)
+		p.text(columnVersion, first+float64(i)*small.leading(), l, small)
 	}
-	d.textRight(columnUnitPrice-cellGap, first, r.quantity, body)
-	d.textRight(columnAmount-cellGap, first, r.unitPrice, body)
-	d.textRight(right-1.5, first, r.amount, body)
-	d.y += height
-	d.rule(left, right, d.y, 0.1, faint)
+	p.textRight(columnUnitPrice-cellGap, first, r.quantity, body)
+	p.textRight(columnAmount-cellGap, first, r.unitPrice, body)
+	p.textRight(right-1.5, first, r.amount, body)
+	p.y += height
+	p.rule(left, right, p.y, 0.1, faint)
 }
