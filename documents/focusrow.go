@@ -1,6 +1,7 @@
 package documents
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -254,7 +255,7 @@ func (r *focusRow) identify(l *ledger.Line) error {
 		r.skuPrice = r.sku + "/tier/" + strconv.Itoa(l.Tier)
 		details["x_Tier"] = strconv.Itoa(l.Tier)
 	default:
-		r.skuMeter = string(l.Bucket)
+		r.skuMeter = cmp.Or(string(l.Bucket), "Usage")
 		r.sku, r.skuPrice = l.Model+"/"+string(l.Bucket), l.PriceVersion+"/"+string(l.Bucket)
 	}
 	if meter, known := focusMeters[l.Bucket]; known {

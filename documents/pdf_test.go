@@ -19,7 +19,8 @@ import (
 
 // page is what a reader finds on a page.
 type page struct {
-	texts []string // as they were written, each with one operator
+	texts []string  // as they were written, each with one operator
+	xs    []float64 // where each begins, in points
 	box   string
 }
 
@@ -47,6 +48,9 @@ func readPDF(t rapid.TB, b []byte) []page {
 			args := make([]pdf.Value, stack.Len())
 			for j := range args {
 				args[len(args)-1-j] = stack.Pop()
+			}
+			if op == "Td" {
+				pages[i].xs = append(pages[i].xs, args[0].Float64())
 			}
 			if op == "Tj" {
 				pages[i].texts = append(pages[i].texts, utf16Text(args[0].RawString()))
@@ -287,6 +291,61 @@ func TestPDFShowsEveryText(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestPDFOfAnyInvoice(t *testing.T) {
+	whole := wholeInvoice(t)
+	rapid.Check(t, func(t *rapid.T) {
+		inv := drawInvoice(t, whole)
+		inv.Status = rapid.SampledFrom([]ledger.Status{ledger.StatusDraft, ledger.StatusIssued, ledger.StatusVoid, "new"}).Draw(t, "status")
+		parties := exampleParties()
+		parties.BillTo.Name = rapid.OneOf(rapid.StringN(1, 120, -1), rapid.StringOfN(rapid.SampledFrom([]rune("公司镕臺 ŁóźA&.-（）Рога")), 1, 120, -1)).Draw(t, "name")
+		language := rapid.SampledFrom([]Language{Chinese, English, Bilingual}).Draw(t, "language")
+		b, err := InvoicePDF(inv, parties, language)
+		if errors.Is(err, ErrParty) {
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		pages := readPDF(t, b)
+		if last := pages[len(pages)-1]; !strings.Contains(strings.Join(last.texts, ""), inv.InputHash.String()) {
+			t.Fatalf("the last page does not end with the proof: %v", last.texts)
+		}
+	})
+}
+
+// Figures keep to their column, however long they are.
+func TestPDFOfLongFigures(t *testing.T) {
+	huge := amount("12345678901234567890123456.12")
+	inv := compose(exampleInvoice(t), []ledger.Line{{
+		Kind: ledger.LineUsage, Model: strings.Repeat("m", 200), Bucket: ledger.BucketInput, PriceVersion: strings.Repeat("v", 200),
+		Quantity: 1<<64 - 1, Unit: ledger.UnitTokens, UnitPrice: decimal.RequireFromString("999999.123456"), Exact: huge, Amount: huge,
+	}})
+	inv.Number = strings.Repeat("INV", 20)
+	_, pages := renderPDF(t, inv, exampleParties(), Bilingual)
+	found := 0
+	for _, p := range pages {
+		for i, text := range p.texts {
+			if p.xs[i] < left*72/25.4-0.1 {
+				t.Errorf("%q begins outside the page, at %.1f points", text, p.xs[i])
+			}
+			for _, column := range []struct {
+				text string
+				x    float64
+			}{{"18,446,744,073,709,551,615", columnQuantity}, {"999,999.123456 / 1M tokens", columnUnitPrice}, {"12,345,678,901,234,567,890,123,456.12", right - 26}} {
+				if text == column.text {
+					found++
+					if p.xs[i] < column.x*72/25.4-0.1 {
+						t.Errorf("%q begins at %.1f points, its column at %.1f", text, p.xs[i], column.x*72/25.4)
+					}
+				}
+			}
+		}
+	}
+	if found != 4 { // the amount is the subtotal too
+		t.Errorf("%d of the figures are there", found)
+	}
 }
 
 func TestPartyNamesAreShownOrRefused(t *testing.T) {

@@ -62,7 +62,7 @@ func (p *paper) head(facts []fact) {
 			continue
 		}
 		p.text(x, y+2, p.say(f.label), caption)
-		p.textRight(right, y+2, f.text, body)
+		p.cellRight(x+38, right, y+2, f.text, body)
 		y += 5
 	}
 	p.y = max(billToEnds, y) + 5
@@ -100,7 +100,7 @@ func (p *paper) headline(what label, amount ledger.Amount, aside string) {
 	p.box(left, p.y, 1.2, height, accent)
 	p.text(left+5, middle, p.say(what), style{size: 10, bold: true, colour: accent})
 	p.text(left+62, middle, aside, caption)
-	p.textRight(right-4, middle, p.currency+" "+p.money(amount), style{size: 15, bold: true, colour: ink})
+	p.cellRight(left+110, right-4, middle, p.currency+" "+p.money(amount), style{size: 15, bold: true, colour: ink})
 	p.y += height + 5
 }
 
@@ -108,8 +108,8 @@ func (p *paper) headline(what label, amount ledger.Amount, aside string) {
 func (p *paper) nextPage() {
 	p.pdf.AddPage()
 	p.y = top - 4
-	p.text(left, p.y, p.parties.Issuer.Name, caption)
-	p.textRight(right, p.y, p.say(p.title)+" "+p.named()+" ("+p.say(labelContinued)+")", caption)
+	p.text(left, p.y, p.clip(p.parties.Issuer.Name, 78, caption), caption)
+	p.cellRight(left+80, right, p.y, p.say(p.title)+" "+p.named()+" ("+p.say(labelContinued)+")", caption)
 	p.rule(left, right, p.y+4, 0.2, faint)
 	p.y += 8
 }
@@ -130,7 +130,7 @@ func (p *paper) everyPage() {
 	for n := 1; n <= pages; n++ {
 		p.pdf.SetPage(n)
 		p.rule(left, right, footerY-4, 0.2, faint)
-		p.text(left, footerY, p.parties.Issuer.Name+" · "+p.named(), small)
+		p.text(left, footerY, p.clip(p.parties.Issuer.Name+" · "+p.named(), 130, small), small)
 		p.textRight(right, footerY, p.say(pageOf(n, pages)), small)
 		if p.watermark {
 			p.across(p.say(p.standing), p.colour)
@@ -154,7 +154,7 @@ func (p *paper) totals(rows []total, what label, sum ledger.Amount, inside []tot
 			for i, l := range lines {
 				p.text(x, p.y+height/2+float64(i)*st.leading(), l, st)
 			}
-			p.textRight(right-1.5, p.y+height/2, p.money(r.amount), st)
+			p.cellRight(right-26, right-1.5, p.y+height/2, p.money(r.amount), st)
 			p.y += height + float64(len(lines)-1)*st.leading()
 		}
 	}
@@ -165,7 +165,7 @@ func (p *paper) totals(rows []total, what label, sum ledger.Amount, inside []tot
 	p.box(x-3, p.y, right-x+3, sumHeight, accent)
 	st := style{size: 11, bold: true, colour: white}
 	p.text(x, p.y+sumHeight/2, p.say(what), st)
-	p.textRight(right-1.5, p.y+sumHeight/2, p.currency+" "+p.money(sum), st)
+	p.cellRight(x+36, right-1.5, p.y+sumHeight/2, p.currency+" "+p.money(sum), st)
 	p.y += sumHeight + 1
 	write(inside, caption)
 	p.y += 5

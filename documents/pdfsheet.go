@@ -119,6 +119,15 @@ func (s *sheet) textRight(x, y float64, text string, st style) {
 	s.text(x-s.width(text, st), y, text, st)
 }
 
+// cellRight writes one line that ends at the right edge of a cell, smaller if it
+// would not fit.
+func (s *sheet) cellRight(x1, x2, y float64, text string, st style) {
+	if w := s.width(text, st); w > x2-x1 {
+		st.size *= (x2 - x1) / w
+	}
+	s.textRight(x2, y, text, st)
+}
+
 // paragraph writes a text in lines of a width from y on, and gives where it ends.
 func (s *sheet) paragraph(x, y, width float64, text string, st style) float64 {
 	for _, l := range s.wrap(text, width, st) {
@@ -126,6 +135,15 @@ func (s *sheet) paragraph(x, y, width float64, text string, st style) float64 {
 		y += st.leading()
 	}
 	return y
+}
+
+// clip is as much of a text as fits on one line, with an ellipsis if that is not
+// all; only what is written in full elsewhere may be clipped.
+func (s *sheet) clip(text string, width float64, st style) string {
+	if s.width(text, st) <= width {
+		return text
+	}
+	return s.wrap(text, width-4, st)[0] + "…"
 }
 
 // wrap breaks a text where Unicode allows it, and a word that is wider than a

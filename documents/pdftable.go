@@ -102,9 +102,9 @@ func (p *paper) row(r *lineRow) {
 	for i, l := range version {
 		p.text(columnVersion, first+float64(i)*small.leading(), l, small)
 	}
-	p.textRight(columnUnitPrice-cellGap, first, r.quantity, body)
-	p.textRight(columnAmount-cellGap, first, r.unitPrice, body)
-	p.textRight(right-1.5, first, r.amount, body)
+	p.cellRight(columnQuantity, columnUnitPrice-cellGap, first, r.quantity, body)
+	p.cellRight(columnUnitPrice, columnAmount-cellGap, first, r.unitPrice, body)
+	p.cellRight(columnAmount, right-1.5, first, r.amount, body)
 	p.y += height
 	p.rule(left, right, p.y, 0.1, faint)
 }
