@@ -2,11 +2,14 @@ package documents
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"unicode/utf16"
 
@@ -121,9 +124,38 @@ func TestPDFIsTheSameBytesAgain(t *testing.T) {
 			t.Fatal("the same invoice gave other bytes")
 		}
 	}
+	r, err := pdf.NewReader(bytes.NewReader(first), int64(len(first)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	info := r.Trailer().Key("Info")
+	for _, key := range []string{"CreationDate", "ModDate"} {
+		if got := info.Key(key).Text(); got != "D:20231201010000" { // of the invoice, not of the clock
+			t.Errorf("%s = %s", key, got)
+		}
+	}
 	inv.Status = ledger.StatusPaid
 	if paid, _ := renderPDF(t, inv, parties, Bilingual); bytes.Equal(first, paid) {
 		t.Error("an invoice that was paid looks like one that was not")
+	}
+}
+
+// All documents share the fonts, which nobody may write to.
+func TestPDFsAtOnce(t *testing.T) {
+	inv, parties := exampleInvoice(t), exampleParties()
+	want, _ := renderPDF(t, inv, parties, Bilingual)
+	fonts := [][32]byte{sha256.Sum256(regularTTF), sha256.Sum256(boldTTF), sha256.Sum256(europeanTTF)}
+	var group sync.WaitGroup
+	for range 4 {
+		group.Go(func() {
+			if got, err := InvoicePDF(inv, parties, Bilingual); err != nil || !bytes.Equal(got, want) {
+				t.Errorf("another document at the same time: %v", err)
+			}
+		})
+	}
+	group.Wait()
+	if again := [][32]byte{sha256.Sum256(regularTTF), sha256.Sum256(boldTTF), sha256.Sum256(europeanTTF)}; !slices.Equal(again, fonts) {
+		t.Error("a font was written to")
 	}
 }
 
@@ -273,7 +305,7 @@ func TestPDFShowsEveryText(t *testing.T) {
 		inv := inv
 		inv.Lines = append([]ledger.Line(nil), inv.Lines...)
 		model := rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{
-			"模型-😀", "\xff\xfe", "a\x00b", strings.Repeat("长", 300), strings.Repeat("w", 300), "e\u0301", "‮abc", "", "  ", "𠮷野家",
+			"模型-😀", "\xff\xfe", "a\x00b", strings.Repeat("长", 300), strings.Repeat("w", 300), "e\u0301", "\u202eabc", "", "  ", "𠮷野家",
 		})).Draw(t, "model")
 		inv.Lines[0].Model, inv.Lines[0].PriceVersion = model, model+"@1"
 		inv.Number = rapid.String().Draw(t, "number")

@@ -73,7 +73,7 @@ func newSheet(createdAt time.Time, title, author string, language Language) *she
 	pdf.SetAutoPageBreak(false, 0)
 	pdf.SetMargins(0, 0, 0)
 	for _, f := range []*face{regular, bold, european} {
-		pdf.AddUTF8FontFromBytes(f.family, f.weight, bytes.Clone(f.ttf)) // fpdf writes into what it is given
+		pdf.AddUTF8FontFromBytes(f.family, f.weight, f.ttf)
 	}
 	return &sheet{pdf: pdf}
 }
