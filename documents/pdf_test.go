@@ -23,7 +23,7 @@ import (
 // page is what a reader finds on a page.
 type page struct {
 	texts []string  // as they were written, each with one operator
-	xs    []float64 // where each begins, in points
+	xs    []float64 // where each begins, in points from the left
 	box   string
 }
 
@@ -53,7 +53,11 @@ func readPDF(t rapid.TB, b []byte) []page {
 				args[len(args)-1-j] = stack.Pop()
 			}
 			if op == "Td" {
-				pages[i].xs = append(pages[i].xs, args[0].Float64())
+				x, y := args[0].Float64(), args[1].Float64()
+				pages[i].xs = append(pages[i].xs, x)
+				if y < 20 || y > 820 {
+					t.Errorf("page %d: a text is outside the page, at %.0f, %.0f points", i+1, x, y)
+				}
 			}
 			if op == "Tj" {
 				pages[i].texts = append(pages[i].texts, utf16Text(args[0].RawString()))
@@ -345,6 +349,27 @@ func TestPDFOfAnyInvoice(t *testing.T) {
 			t.Fatalf("the last page does not end with the proof: %v", last.texts)
 		}
 	})
+}
+
+// The longest parties, notes and lists that are allowed still fit their pages.
+func TestPDFOfLongTexts(t *testing.T) {
+	wide := strings.Repeat("镕", partyTextRunesMax)
+	party := Party{Name: wide, TaxID: wide, Phone: wide, Email: strings.Repeat("a", 60) + "@" + strings.Repeat("b.", 80) + "example"}
+	for range partyAddressLinesMax {
+		party.Address = append(party.Address, wide)
+	}
+	parties := Parties{
+		Issuer: Issuer{Party: party, Bank: Bank{wide, wide, wide, wide}, Note: strings.Repeat("备注", partyNoteRunesMax/2)}, BillTo: party,
+	}
+	inv := wholeInvoice(t)
+	inv.Correction = &ledger.Correction{Number: "INV-1", Reason: strings.Repeat("理由 reason ", 2000)}
+	for i := range 80 { // each grant of a hundred top-ups pays a cent
+		inv.Lines = append(inv.Lines, ledger.Line{Kind: ledger.LineCredit, Name: fmt.Sprintf("top-up %d %s", i, wide), Exact: amount("-0.01"), Amount: amount("-0.01")})
+	}
+	_, pages := renderPDF(t, compose(inv, inv.Lines, inv.Taxes...), parties, Bilingual)
+	if len(pages) < 4 || !pages[len(pages)-1].has(inv.InputHash.String()) {
+		t.Errorf("%d pages", len(pages))
+	}
 }
 
 // Figures keep to their column, however long they are.

@@ -1,8 +1,6 @@
 package documents
 
-import (
-	"aione/ledger"
-)
+import "aione/ledger"
 
 // InvoicePDF renders an invoice on A4 pages, with a real font embedded, text that
 // can be selected, and bytes that depend on the arguments only. It returns

@@ -1,6 +1,7 @@
 package documents
 
 import (
+	"slices"
 	"strings"
 
 	"aione/ledger"
@@ -39,8 +40,9 @@ func (p *paper) named() string {
 }
 
 const (
-	columnGap  = 8.0
-	partyWidth = 92.0
+	partyWidth     = 92.0
+	partyHeightMax = 88.0
+	factsX         = left + 100
 )
 
 // head begins the first page: who bills whom, and what is to be known first.
@@ -56,28 +58,41 @@ func (p *paper) head(facts []fact) {
 
 	p.text(left, p.y+2, p.say(labelBillTo), heading)
 	billToEnds := p.party(left, p.y+5.5, &p.parties.BillTo, style{size: 11, colour: ink})
-	x, y := left+partyWidth+columnGap, p.y
+	y := p.y
 	for _, f := range facts {
 		if f.text == "" {
 			continue
 		}
-		p.text(x, y+2, p.say(f.label), caption)
-		p.cellRight(x+38, right, y+2, f.text, body)
+		p.text(factsX, y+2, p.say(f.label), caption)
+		p.cellRight(factsX+38, right, y+2, f.text, body)
 		y += 5
 	}
 	p.y = max(billToEnds, y) + 5
 }
 
-// party writes a name with what is known of it, and gives where it ends.
+// party writes a name with what is known of it, smaller if that is very much, and
+// gives where it ends.
 func (p *paper) party(x, y float64, party *Party, name style) float64 {
-	y = p.paragraph(x, y, partyWidth, party.Name, name) + 0.8
-	for _, l := range party.Address {
-		y = p.paragraph(x, y, partyWidth, l, body)
-	}
+	texts := slices.Clone(party.Address)
 	for _, f := range []fact{{labelTaxID, party.TaxID}, {labelPhone, party.Phone}, {labelEmail, party.Email}} {
 		if f.text != "" {
-			y = p.paragraph(x, y, partyWidth, p.say(f.label)+"  "+f.text, body)
+			texts = append(texts, p.say(f.label)+"  "+f.text)
 		}
+	}
+	rest := body
+	height := func() (mm float64) {
+		mm = float64(len(p.wrap(party.Name, partyWidth, name))) * name.leading()
+		for _, t := range texts {
+			mm += float64(len(p.wrap(t, partyWidth, rest))) * rest.leading()
+		}
+		return mm
+	}
+	for height() > partyHeightMax {
+		name.size, rest.size = name.size*0.93, rest.size*0.93
+	}
+	y = p.paragraph(x, y, partyWidth, party.Name, name) + 0.8
+	for _, t := range texts {
+		y = p.paragraph(x, y, partyWidth, t, rest)
 	}
 	return y
 }
@@ -95,6 +110,7 @@ func (p *paper) badge(x, y float64) {
 // headline writes the one figure that everybody looks for.
 func (p *paper) headline(what label, amount ledger.Amount, aside string) {
 	const height = 13.0
+	p.room(height)
 	middle := p.y + height/2
 	p.box(left, p.y, right-left, height, pale)
 	p.box(left, p.y, 1.2, height, accent)
@@ -151,6 +167,7 @@ func (p *paper) totals(rows []total, what label, sum ledger.Amount, inside []tot
 	write := func(rows []total, st style) {
 		for _, r := range rows {
 			lines := p.wrap(r.text, right-x-27, st)
+			p.room(height + float64(len(lines)-1)*st.leading())
 			for i, l := range lines {
 				p.text(x, p.y+height/2+float64(i)*st.leading(), l, st)
 			}
@@ -171,18 +188,21 @@ func (p *paper) totals(rows []total, what label, sum ledger.Amount, inside []tot
 	p.y += 5
 }
 
-// section writes a heading and a table of facts under it.
+// section writes a heading and a table of facts under it, if there are any.
 func (p *paper) section(what label, facts []fact) {
-	const textX = left + 44
-	p.room(7 + float64(len(facts))*5.2)
+	const textX = left + 46
+	facts = slices.DeleteFunc(facts, func(f fact) bool { return f.text == "" })
+	if len(facts) == 0 {
+		return
+	}
+	p.room(min(7+float64(len(facts))*5.2, bottom-top))
 	p.text(left, p.y+2, p.say(what), heading)
 	p.y += 6
 	for _, f := range facts {
-		if f.text == "" {
-			continue
-		}
+		p.room(body.leading())
 		p.text(left, p.y+body.leading()/2, p.say(f.label), caption)
-		p.y = p.paragraph(textX, p.y, right-textX, f.text, body) + 0.4
+		p.flow(textX, f.text, body)
+		p.y += 0.4
 	}
 	p.y += 4
 }
@@ -192,22 +212,29 @@ func (p *paper) remark(what label, text string) {
 	if text == "" {
 		return
 	}
-	p.room(6 + float64(len(p.wrap(text, right-left, body)))*body.leading())
+	p.room(6 + 2*body.leading())
 	p.text(left, p.y+2, p.say(what), heading)
-	p.y = p.paragraph(left, p.y+5, right-left, text, body) + 4
+	p.y += 5
+	p.flow(left, text, body)
+	p.y += 4
 }
 
 // smallPrint ends the document.
 func (p *paper) smallPrint(texts ...string) {
-	lines := 0
-	for _, t := range texts {
-		lines += len(p.wrap(t, right-left, small))
-	}
-	p.room(4 + float64(lines)*small.leading())
+	p.room(4 + float64(len(texts))*small.leading())
 	p.rule(left, right, p.y, 0.2, faint)
 	p.y += 2
 	for _, t := range texts {
-		p.y = p.paragraph(left, p.y, right-left, t, small)
+		p.flow(left, t, small)
+	}
+}
+
+// flow writes a text from x to the right margin, over as many pages as it takes.
+func (p *paper) flow(x float64, text string, st style) {
+	for _, l := range p.wrap(text, right-x, st) {
+		p.room(st.leading())
+		p.text(x, p.y+st.leading()/2, l, st)
+		p.y += st.leading()
 	}
 }
 

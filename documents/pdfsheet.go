@@ -48,7 +48,7 @@ var (
 	small     = style{size: 7.5, colour: grey}
 	caption   = style{size: 8, colour: grey}
 	heading   = style{size: 9.5, bold: true, colour: accent}
-	titleFont = style{size: 22, bold: true, colour: accent}
+	titleFont = style{size: 20, bold: true, colour: accent}
 )
 
 func (s style) leading() float64 { return s.size * mmPerPoint * leadingSizes }

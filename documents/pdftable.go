@@ -1,8 +1,6 @@
 package documents
 
-import (
-	"strconv"
-)
+import "strconv"
 
 // lineGroup is lines of an invoice under one heading.
 type lineGroup struct {
@@ -21,7 +19,7 @@ type lineRow struct {
 const (
 	columnItem      = left + 9
 	columnVersion   = left + 72
-	columnQuantity  = left + 101
+	columnQuantity  = left + 99
 	columnUnitPrice = left + 126
 	columnAmount    = left + 153
 	cellGap         = 3.0
@@ -30,6 +28,7 @@ const (
 
 // table writes the lines, over as many pages as it takes.
 func (p *paper) table(groups []lineGroup) {
+	p.room(30) // the head with a group and a row
 	p.tableHead()
 	for _, g := range groups {
 		p.groupHead(g.heading, p.rowHeight(&g.rows[0]))
