@@ -102,6 +102,7 @@ func TestBadCommandLines(t *testing.T) {
 
 // TestBadSettings is about settings that only a running platform can refuse.
 func TestBadSettings(t *testing.T) {
+	platformTest(t)
 	p := newPlatform(t)
 	p.installCatalog()
 	for _, c := range []struct{ command, env, want string }{
@@ -136,6 +137,7 @@ func TestBadSettings(t *testing.T) {
 // TestTamperedRows edits rows behind the platform's back: verify names each kind of
 // damage, and a rebuild mends it while ingest goes on.
 func TestTamperedRows(t *testing.T) {
+	platformTest(t)
 	r := random(t)
 	p := newPlatform(t)
 	p.installCatalog()
@@ -198,6 +200,7 @@ func TestTamperedRows(t *testing.T) {
 // TestQuarantine puts into the log what nobody can read, and the same id twice
 // with two bodies.
 func TestQuarantine(t *testing.T) {
+	platformTest(t)
 	p := newPlatform(t)
 	p.installCatalog()
 	acme := p.tenant("Acme")
@@ -263,6 +266,7 @@ func TestQuarantine(t *testing.T) {
 
 // TestUp runs everything in one process, kills that, and starts it again.
 func TestUp(t *testing.T) {
+	platformTest(t)
 	dir := t.TempDir()
 	env := append(cleanEnv(), "AIONE_DATA="+dir, "AIONE_HTTP=127.0.0.1:0", "AIONE_LEASE_TTL=1s")
 	type bootstrap struct {

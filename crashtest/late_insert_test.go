@@ -16,6 +16,7 @@ import (
 // TestLateInsert kills an ingester whose INSERT is on its way through a slow
 // proxy, and lets the INSERT arrive when the next ingester is at work.
 func TestLateInsert(t *testing.T) {
+	platformTest(t)
 	r := random(t)
 	p := newPlatform(t)
 	p.installCatalog()

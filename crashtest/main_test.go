@@ -27,6 +27,12 @@ func runAll(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
+	if testing.Short() {
+		if err := flag.Set("test.parallel", "6"); err != nil { // they wait more than they compute
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
 	binaries.dir = dir
 	build := exec.Command("go", "build", "-o", dir+"/", "aione/cmd/aione", "aione/cmd/api", "aione/cmd/ingest", "aione/cmd/invoicer")
 	if out, err := build.CombinedOutput(); err != nil {
@@ -34,6 +40,16 @@ func runAll(m *testing.M) int {
 		return 1
 	}
 	return m.Run()
+}
+
+// platformTest begins a test that runs processes of its own. In a short run they
+// go beside each other, which is quick; in a full one each has the machine to
+// itself, so that a failure points at one test.
+func platformTest(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Parallel()
+	}
 }
 
 // random is the test's source of chance; its seed is printed.

@@ -24,9 +24,10 @@ const (
 // ErrNoLibrary is returned when the ClickHouse library is not on this machine.
 var ErrNoLibrary = errors.New("the ClickHouse engine is not installed: run `make engine` or `aione engine install`")
 
-// The lock file carries the integrity hash; npm refuses anything else. It pins
-// Linux on x64, the one build the registry has of this version; elsewhere
-// LibraryEnv can name a library.
+// The lock file pins one version for Linux and macOS on x64 and arm64; npm takes
+// the one for this machine. For Linux on x64 it carries the integrity hash, and npm
+// refuses anything else; the others could not be fetched to be hashed, and are
+// checked against the registry's own hash only.
 var (
 	//go:embed engine/package.json
 	enginePackage []byte
@@ -84,7 +85,7 @@ func InstallLibrary(ctx context.Context, progress io.Writer) (string, error) {
 		return "", err
 	}
 	if _, err := os.Stat(path); err != nil {
-		return "", fmt.Errorf("no ClickHouse engine is pinned for %s/%s: set %s to a libchdb.so, or CLICKHOUSE_DSN to a server: %w", runtime.GOOS, runtime.GOARCH, LibraryEnv, err)
+		return "", fmt.Errorf("npm has no ClickHouse engine for %s/%s: set %s to a libchdb.so, or CLICKHOUSE_DSN to a server: %w", runtime.GOOS, runtime.GOARCH, LibraryEnv, err)
 	}
 	return path, nil
 }
