@@ -71,8 +71,42 @@ type Invoicer struct {
 	// the log, for all orgs together. Default DefaultMeteringWait.
 	MeteringWait time.Duration
 
-	Actor string // of the records written; default "invoicer"
-	Hooks Hooks
+	// LateAgeMax bounds how long before the start of a period usage may have occurred
+	// to be on its invoice as late usage. What is older is not billed: the run that
+	// closes the period says how many rows and how much it was. 0 is no bound.
+	LateAgeMax time.Duration
+
+	Auditor   Auditor   // nil: nobody is asked
+	Standings Standings // nil: no thresholds of budgets and balances are announced
+
+	GroupOrgs int    // orgs closed in one atomic batch at most; default DefaultGroupOrgs
+	Actor     string // of the records written; default "invoicer"
+	Hooks     Hooks
+}
+
+// DefaultGroupOrgs is how many orgs are closed in one atomic batch.
+const DefaultGroupOrgs = 200
+
+// Auditor says whether log, rows and invoices agree.
+type Auditor interface {
+	// Red returns why they do not, nil if they do as far as is known.
+	Red(ctx context.Context) error
+}
+
+// ErrAuditorRed is returned when the auditor has found that log, rows and invoices
+// disagree: nothing is invoiced until they agree again.
+var ErrAuditorRed = errors.New("the auditor has found differences")
+
+// Standings knows what admission counts.
+type Standings interface {
+	Standing(orgID uuid.UUID) Spending
+}
+
+// Spending is what an org has spent of its limits now. Zero limits are none.
+type Spending struct {
+	Budget, Spent ledger.Amount // of the calendar month
+	Opened        bool          // there is a balance
+	Balance       ledger.Amount // without the credit limit
 }
 
 var (
@@ -89,10 +123,16 @@ var (
 
 // Report is what a run did.
 type Report struct {
-	Issued []ledger.Invoice // by this run, in order
-	Empty  int              // periods closed without usage
-	Failed int              // orgs that could not be brought up to date
+	Invoices int              // issued by this run
+	Issued   []ledger.Invoice // the first ReportIssuedMax of them
+	Empty    int              // periods closed without an invoice
+	Failed   int              // orgs that could not be brought up to date
+	Expired  int              // orgs with credits that expired
+	TooLate  uint64           // rows of late usage that were not billed: see Invoicer.LateAgeMax
 }
+
+// ReportIssuedMax bounds the invoices in a Report.
+const ReportIssuedMax = 1000
 
 // RunDue closes every period that is due at asOf, org by org, oldest first. It is
 // a catch-up: it does not matter when it ran last, or whether it was killed. A
@@ -257,6 +297,13 @@ func (v *Invoicer) due(j job, p ledger.Period) bool {
 	}
 	// Whatever the grace: a period that is not over is never due.
 	return !j.asOf.Before(p.End) && !j.asOf.Before(open.Add(v.Grace))
+}
+
+// Drafts are the invoices of an org's open periods as they would be issued now,
+// oldest first: of those that have ended and are in their grace, and the current
+// one last. Periods without anything to bill are left out.
+func (v *Invoicer) Drafts(ctx context.Context, orgID uuid.UUID) ([]ledger.Invoice, error) {
+	return nil, fmt.Errorf("drafts: %w", errNotBuilt)
 }
 
 // Upcoming is the invoice of the org's current period as if the period ended

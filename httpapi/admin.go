@@ -203,7 +203,7 @@ func (s *Server) publishPrice(w http.ResponseWriter, r *http.Request, caller key
 		}
 	}
 	by := s.byCaller(caller)
-	p, err := s.config.PriceList.PublishPrice(r.Context(), s.config.Ledger, catalog.Publication{Price: want}, catalog.By(by))
+	p, err := s.config.PriceList.PublishPrice(r.Context(), s.config.Ledger, catalog.Publication{Price: want}, catalog.By{Actor: by.Actor, Reason: by.Reason, At: by.At})
 	switch {
 	case errors.Is(err, catalog.ErrUnknownModel):
 		return invalid("model_unknown", "there is no such model", "body", "model")

@@ -17,8 +17,8 @@ import (
 // Assigner gives orgs their plans: billing.Commands.
 type Assigner interface {
 	// AssignPlan returns billing.ErrInvalid for a plan that breaks a rule, and
-	// billing.ErrNotBilledYet too for one that promises what no invoice carries out.
-	AssignPlan(ctx context.Context, orgID uuid.UUID, plan billing.Plan, by billing.By) (billing.Plan, error)
+	// billing.ErrNotEnforced too for one that promises what nothing carries out.
+	AssignPlan(ctx context.Context, orgID uuid.UUID, plan billing.Plan, by billing.By) (billing.Outcome[billing.Plan], error)
 }
 
 func newOrgResponse(org billing.Org) orgResponse {
@@ -107,7 +107,7 @@ func (s *Server) listPrices(w http.ResponseWriter, r *http.Request, _ keys.Key) 
 	return nil
 }
 
-// planRequest is a plan for an org. What no invoice carries out yet is refused.
+// planRequest is a plan for an org. What nothing carries out is refused.
 type planRequest struct {
 	Code           string     `json:"code" pattern:"^[a-z0-9][a-z0-9-]{0,63}$"`
 	Name           string     `json:"name" minLength:"1" maxLength:"256"`
@@ -139,8 +139,8 @@ func (s *Server) assignPlan(w http.ResponseWriter, r *http.Request, caller keys.
 		return invalid("value_error", "the fee is too large", "body", "monthly_fee")
 	}
 	plan := billing.Plan{
-		Code: req.Code, Name: req.Name, MonthlyFee: fee, IncludedTokens: req.IncludedTokens,
-		OveragePolicy: billing.OveragePolicy(req.OveragePolicy), DiscountPct: req.DiscountPct.decimal(),
+		Code: req.Code, Name: req.Name, Terms: ledger.Terms{MonthlyFee: fee, IncludedTokens: req.IncludedTokens,
+			OveragePolicy: billing.OveragePolicy(req.OveragePolicy), DiscountPct: req.DiscountPct.decimal()},
 	}
 	if req.RPMLimit != nil {
 		plan.RPMLimit = *req.RPMLimit
@@ -154,16 +154,16 @@ func (s *Server) assignPlan(w http.ResponseWriter, r *http.Request, caller keys.
 	if plan.ModelsAllowed, err = s.standardModels(req.ModelsAllowed); err != nil {
 		return err
 	}
-	plan, err = s.config.Assigner.AssignPlan(r.Context(), org, plan, s.byCaller(caller))
+	assigned, err := s.config.Assigner.AssignPlan(r.Context(), org, plan, s.byCaller(caller))
 	switch {
-	case errors.Is(err, billing.ErrNotBilledYet):
-		return invalid("not_billed_yet", "a fee, included tokens, a discount and blocking are not billed yet, so no plan may have them", "body")
+	case errors.Is(err, billing.ErrNotEnforced):
+		return invalid("not_enforced", "blocking past the included usage cannot be enforced, so no plan may have it", "body", "overage_policy")
 	case errors.Is(err, billing.ErrInvalid):
 		return invalid("value_error", "the plan must start now or later, at a whole millisecond, and after the plan before", "body", "effective_from")
 	case err != nil:
 		return err
 	}
-	writeJSON(w, http.StatusOK, newPlanDetail(plan))
+	writeJSON(w, http.StatusOK, newPlanDetail(assigned.Result))
 	return nil
 }
 
