@@ -3,46 +3,20 @@ package documents
 import (
 	"errors"
 	"fmt"
-	"net/mail"
-	"strings"
-	"unicode"
-	"unicode/utf8"
-)
 
-// Bounds of a Party. An address block with all of them still fits its column.
-const (
-	partyTextRunesMax    = 120
-	partyAddressLinesMax = 6
-	partyNoteRunesMax    = 600
+	"aione/ledger"
 )
 
 // ErrParty is returned when a name, address or number cannot stand on a document:
 // missing, too long, not plain text, or with a character that the font lacks.
-var ErrParty = errors.New("invalid party")
+var ErrParty = ledger.ErrParty
 
-// Party is one side of an invoice. Only Name is required.
-type Party struct {
-	Name    string   `json:"name"`
-	Address []string `json:"address,omitempty"` // lines, as they are written in its country
-	TaxID   string   `json:"tax_id,omitempty"`
-	Email   string   `json:"email,omitempty"`
-	Phone   string   `json:"phone,omitempty"`
-}
-
-// Bank is where an invoice is paid to. The zero value is none.
-type Bank struct {
-	AccountName   string `json:"account_name,omitempty"` // holder of the account
-	BankName      string `json:"bank_name,omitempty"`    // with its branch
-	AccountNumber string `json:"account_number,omitempty"`
-	SWIFT         string `json:"swift,omitempty"`
-}
-
-// Issuer is a legal entity that sends invoices.
-type Issuer struct {
-	Party
-	Bank Bank   `json:"bank,omitzero"`
-	Note string `json:"note,omitempty"` // said at the end of every invoice, e.g. how to ask for a fapiao
-}
+// The two sides of an invoice and where it is paid to, as billing keeps them.
+type (
+	Party  = ledger.Party
+	Bank   = ledger.Bank
+	Issuer = ledger.Issuer
+)
 
 // Parties are the two sides of an invoice.
 type Parties struct {
@@ -52,77 +26,50 @@ type Parties struct {
 
 // Check returns ErrParty unless both sides can stand on a document.
 func (p Parties) Check() error {
-	if err := p.Issuer.Check(); err != nil {
+	if err := CheckIssuer(p.Issuer); err != nil {
 		return fmt.Errorf("issuer: %w", err)
 	}
-	if err := p.BillTo.Check(); err != nil {
+	if err := CheckParty(p.BillTo); err != nil {
 		return fmt.Errorf("bill-to: %w", err)
 	}
 	return nil
 }
 
-// Check returns ErrParty unless the issuer can stand on a document.
-func (i Issuer) Check() error {
-	if err := i.Party.Check(); err != nil {
+// CheckIssuer returns ErrParty unless the issuer can stand on a document: call it
+// before one is saved, too.
+func CheckIssuer(i Issuer) error {
+	if err := i.Check(); err != nil {
 		return err
 	}
-	b := i.Bank
-	if b != (Bank{}) && (b.AccountName == "" || b.BankName == "" || b.AccountNumber == "") {
-		return fmt.Errorf("%w: bank details want the account's name, its bank and its number", ErrParty)
-	}
 	return errors.Join(
-		checkText("bank account name", b.AccountName, partyTextRunesMax),
-		checkText("bank name", b.BankName, partyTextRunesMax),
-		checkText("bank account number", b.AccountNumber, partyTextRunesMax),
-		checkText("SWIFT code", b.SWIFT, partyTextRunesMax),
-		checkText("note", i.Note, partyNoteRunesMax),
+		checkParty(i.Party),
+		checkShown("bank account name", i.Bank.AccountName),
+		checkShown("bank name", i.Bank.BankName),
+		checkShown("bank account number", i.Bank.AccountNumber),
+		checkShown("SWIFT code", i.Bank.SWIFT),
+		checkShown("note", i.Note),
 	)
 }
 
-// Check returns ErrParty unless the party can stand on a document.
-func (p Party) Check() error {
-	if p.Name == "" {
-		return fmt.Errorf("%w: the name is missing", ErrParty)
+// CheckParty is CheckIssuer for the other side.
+func CheckParty(p Party) error {
+	if err := p.Check(); err != nil {
+		return err
 	}
-	if len(p.Address) > partyAddressLinesMax {
-		return fmt.Errorf("%w: an address of %d lines, %d are allowed", ErrParty, len(p.Address), partyAddressLinesMax)
-	}
+	return checkParty(p)
+}
+
+func checkParty(p Party) error {
 	for _, line := range p.Address {
-		if line == "" {
-			return fmt.Errorf("%w: a line of the address is empty", ErrParty)
-		}
-		if err := checkText("address", line, partyTextRunesMax); err != nil {
+		if err := checkShown("address", line); err != nil {
 			return err
 		}
 	}
-	if p.Email != "" {
-		if a, err := mail.ParseAddress(p.Email); err != nil || a.Address != p.Email {
-			return fmt.Errorf("%w: %.100q is no e-mail address", ErrParty, p.Email)
-		}
-	}
-	return errors.Join(
-		checkText("name", p.Name, partyTextRunesMax),
-		checkText("tax id", p.TaxID, partyTextRunesMax),
-		checkText("e-mail", p.Email, 2*partyTextRunesMax),
-		checkText("phone", p.Phone, partyTextRunesMax),
-	)
+	return errors.Join(checkShown("name", p.Name), checkShown("tax id", p.TaxID), checkShown("e-mail", p.Email), checkShown("phone", p.Phone))
 }
 
-// checkText holds a text that people typed against what a document can show.
-func checkText(what, text string, runesMax int) error {
-	switch {
-	case !utf8.ValidString(text):
-		return fmt.Errorf("%w: %s is not UTF-8", ErrParty, what)
-	case utf8.RuneCountInString(text) > runesMax:
-		return fmt.Errorf("%w: %s has more than %d characters", ErrParty, what, runesMax)
-	case strings.TrimFunc(text, unicode.IsSpace) != text:
-		return fmt.Errorf("%w: %s %.100q begins or ends with space", ErrParty, what, text)
-	}
-	for _, r := range text {
-		if !unicode.IsGraphic(r) {
-			return fmt.Errorf("%w: %s has the character %U, which nobody can see", ErrParty, what, r)
-		}
-	}
+// checkShown holds a text that people typed against what the font has.
+func checkShown(what, text string) error {
 	if r, missing := firstMissing(text); missing {
 		return fmt.Errorf("%w: %s has the character %q (%U), which the font of invoices lacks", ErrParty, what, r, r)
 	}

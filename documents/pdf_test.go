@@ -353,13 +353,13 @@ func TestPDFOfAnyInvoice(t *testing.T) {
 
 // The longest parties, notes and lists that are allowed still fit their pages.
 func TestPDFOfLongTexts(t *testing.T) {
-	wide := strings.Repeat("镕", partyTextRunesMax)
+	wide := strings.Repeat("镕", ledger.PartyTextRunesMax)
 	party := Party{Name: wide, TaxID: wide, Phone: wide, Email: strings.Repeat("a", 60) + "@" + strings.Repeat("b.", 80) + "example"}
-	for range partyAddressLinesMax {
+	for range ledger.PartyAddressLinesMax {
 		party.Address = append(party.Address, wide)
 	}
 	parties := Parties{
-		Issuer: Issuer{Party: party, Bank: Bank{wide, wide, wide, wide}, Note: strings.Repeat("备注", partyNoteRunesMax/2)}, BillTo: party,
+		Issuer: Issuer{Party: party, Bank: Bank{AccountName: wide, BankName: wide, AccountNumber: wide, SWIFT: wide}, Note: strings.Repeat("备注", ledger.PartyNoteRunesMax/2)}, BillTo: party,
 	}
 	inv := wholeInvoice(t)
 	inv.Correction = &ledger.Correction{Number: "INV-1", Reason: strings.Repeat("理由 reason ", 2000)}
