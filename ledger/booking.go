@@ -12,7 +12,7 @@ import (
 // once; discount, credits and what is carried lower what is owed; tax is owed on.
 // The journal is not sealed.
 func InvoiceJournal(inv Invoice) (Journal, error) {
-	j := newJournal(inv.ID, inv.CanonicalBytes())
+	j := newJournal(&inv)
 	for i := range inv.Lines {
 		if err := j.bookLine(&inv, &inv.Lines[i]); err != nil {
 			return Journal{}, err

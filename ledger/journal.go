@@ -53,10 +53,13 @@ type Journal struct {
 }
 
 // newJournal begins a journal. Its id and those of its transfers follow from the
-// cause: the same cause gives the same journal.
-func newJournal(causeID uuid.UUID, causeBytes []byte) Journal {
-	return Journal{ID: events.DeriveID("journal", causeID[:]), CauseID: causeID, CauseHash: sha256.Sum256(causeBytes)}
+// document: the same document gives the same journal.
+func newJournal(cause document) Journal {
+	id := cause.id()
+	return Journal{ID: events.DeriveID("journal", id[:]), CauseID: id, CauseHash: hashOf(cause)}
 }
+
+func hashOf(d document) Hash { return sha256.Sum256(d.canonicalBytes()) }
 
 // move adds a transfer of code, whose debit and credit are as in flows. A
 // negative amount goes the other way; nothing moves nothing.

@@ -1,7 +1,10 @@
 package ledger
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -9,16 +12,16 @@ import (
 
 // Errors of decisions on a State.
 var (
-	// ErrState is returned by Apply when an entry does not fit the state: it was
-	// decided on another one, or was changed.
-	ErrState = errors.New("entry does not fit the org's state")
+	// ErrState is returned when something does not fit the state: it was decided on
+	// another one, or was changed.
+	ErrState = errors.New("does not fit the state of the org's money")
 	// ErrRequest is returned when what is asked for is senseless: a negative payment,
 	// a line that does not exist, another org's invoice.
 	ErrRequest = errors.New("invalid request")
-	// ErrRepeated is returned when something with this id happened already.
+	// ErrRepeated is returned when a document with this id is there already.
 	ErrRepeated = errors.New("happened already")
-	// ErrNotOpen is returned when an invoice is not there, is void, or has nothing to
-	// be paid, so that it cannot be what is asked.
+	// ErrNotOpen is returned when an invoice is not there, is void, or has nothing
+	// that could be paid, credited or written off.
 	ErrNotOpen = errors.New("invoice is not open")
 	// ErrTooMuch is returned when more is asked for than there is: a refund over the
 	// prepaid balance, a credit over what a line has left.
@@ -28,130 +31,205 @@ var (
 )
 
 // State is where an org's money stands: a fold of its entries. Decisions read it
-// and change nothing; Apply moves it. It is not safe for concurrent use.
+// and change nothing; Apply moves it. Make one with NewState. It is not safe for
+// concurrent use.
 type State struct {
 	OrgID    uuid.UUID
 	Currency string
 
-	Balances Balances
-	Last     Journal // the newest one, without its transfers: the end of the chain
-
+	balances Balances
+	last     Journal // the end of the chain, without its transfers
 	invoices map[uuid.UUID]*InvoiceState
 	order    []uuid.UUID // of invoices, as issued
 	credits  map[uuid.UUID]*Credit
-	done     map[uuid.UUID]bool // documents applied
+	done     map[uuid.UUID]bool // documents
+}
+
+// NewState is where an org's money stands before anything has happened.
+func NewState(orgID uuid.UUID, currency string) *State {
+	return &State{OrgID: orgID, Currency: currency, invoices: make(map[uuid.UUID]*InvoiceState),
+		credits: make(map[uuid.UUID]*Credit), done: make(map[uuid.UUID]bool)}
 }
 
 // InvoiceState is where an issued invoice stands.
 type InvoiceState struct {
-	ID         uuid.UUID
-	Number     string
-	Period     string // label
-	DueDate    Date
-	Total      Amount
+	Invoice    *Invoice // shared: not to be changed
+	Due        Amount   // still to be paid
 	Paid       Amount
-	Credited   Amount // by credit notes
 	WrittenOff Amount
 	Void       bool
-	Notes      int            // credit notes so far
-	Lines      map[int]Amount // credited so far, by line from 1 on, net of tax
-	Taxes      []Amount       // credited so far, by rate
+	Notes      int // credit notes so far
+
+	base     Amount               // credited so far, without tax
+	lines    map[int]Amount       // the same by line, from 1 on
+	taxes    []Amount             // credited so far, by rate
+	returned Amount               // of Paid, by credit notes
+	restored map[uuid.UUID]Amount // of the credits that paid
 }
 
-// Entry is one thing that happened to an org's money, with its journal: exactly
-// one of the documents is there. It is what billing stores.
-type Entry struct {
-	Invoice    *Invoice    `json:"invoice,omitempty"`
-	CreditNote *CreditNote `json:"credit_note,omitempty"`
-	Payment    *Payment    `json:"payment,omitempty"`
-	Grant      *Grant      `json:"grant,omitempty"` // a top-up or a promotion
-	Refund     *Refund     `json:"refund,omitempty"`
-	Expiry     *Expiry     `json:"expiry,omitempty"`
-	WriteOff   *WriteOff   `json:"write_off,omitempty"`
-	Journal    Journal     `json:"journal"`
+// Status is where the invoice stands on a date of the org's calendar. An invoice
+// of which nothing is due any more is paid, also when that was given up.
+func (s *InvoiceState) Status(today Date) Status {
+	switch {
+	case s.Void:
+		return StatusVoid
+	case s.Due.IsZero():
+		return StatusPaid
+	case s.Invoice.DueDate.Before(today):
+		return StatusOverdue
+	}
+	return StatusIssued
 }
 
-// Payment is money that came in.
-type Payment struct {
-	ID        uuid.UUID   `json:"id"` // the payer's reference or the caller's; the same id is the same payment
-	Amount    Amount      `json:"amount"`
-	At        time.Time   `json:"at"`
-	Reference string      `json:"reference,omitempty"`
-	For       []uuid.UUID `json:"for,omitempty"` // invoices named by the payer, in this order; none: the oldest due first
-
-	Allocations []Allocation `json:"allocations,omitempty"` // decided
-	Overpaid    Amount       `json:"overpaid,omitzero"`     // decided: becomes prepaid, as a grant with the payment's id
+// Invoice is where an invoice of the org stands; false when there is none.
+func (s *State) Invoice(id uuid.UUID) (InvoiceState, bool) {
+	if inv := s.invoices[id]; inv != nil {
+		return *inv, true
+	}
+	return InvoiceState{}, false
 }
 
-// Allocation is the part of a payment that an invoice gets.
-type Allocation struct {
-	InvoiceID uuid.UUID `json:"invoice_id"`
-	Amount    Amount    `json:"amount"`
+// Open are the invoices with something to be paid, the oldest due first, of equal
+// ones the one issued first.
+func (s *State) Open() []InvoiceState {
+	var open []InvoiceState
+	for _, id := range s.order {
+		if inv := s.invoices[id]; !inv.Due.IsZero() {
+			open = append(open, *inv)
+		}
+	}
+	slices.SortStableFunc(open, func(a, b InvoiceState) int {
+		x, y := a.Invoice.DueDate, b.Invoice.DueDate
+		return cmp.Or(cmp.Compare(x.Year, y.Year), cmp.Compare(x.Month, y.Month), cmp.Compare(x.Day, y.Day))
+	})
+	return open
 }
 
-// Refund is prepaid money that goes back to the org.
-type Refund struct {
-	ID        uuid.UUID  `json:"id"`
-	Amount    Amount     `json:"amount"`
-	At        time.Time  `json:"at"`
-	Reference string     `json:"reference,omitempty"`
-	Reason    string     `json:"reason,omitempty"`
-	Uses      []GrantUse `json:"uses,omitempty"` // decided
+// Credits are those with something left, in the order of use, expired ones too
+// until Expire ends them.
+func (s *State) Credits() []Credit {
+	var left []Credit
+	for _, c := range s.credits {
+		if c.Remaining.Sign() > 0 {
+			left = append(left, *c)
+		}
+	}
+	slices.SortFunc(left, compareCredits)
+	return left
 }
 
-// Expiry ends the credits that have expired at an instant.
-type Expiry struct {
-	ID   uuid.UUID  `json:"id"` // derived from org and instant
-	At   time.Time  `json:"at"`
-	Uses []GrantUse `json:"uses"`
+// Balance is debits less credits of one of the org's or the house's accounts, by
+// this org's entries.
+func (s *State) Balance(a Account) Amount { return s.balances.Balance(a, s.Currency) }
+
+// Balances are all of them.
+func (s *State) Balances() *Balances { return &s.balances }
+
+// Owed is what is open on all invoices together.
+func (s *State) Owed() Amount { return s.Balance(Receivable(s.OrgID)) }
+
+// PrepaidBalance is what is left of the org's own money, expired or not.
+func (s *State) PrepaidBalance() Amount { return s.Balance(Prepaid(s.OrgID)).Neg() }
+
+// PromoBalance is what is left of the org's promotional credits, expired or not.
+func (s *State) PromoBalance() Amount { return s.Balance(Promo(s.OrgID)).Neg() }
+
+// Last is the end of the org's journal chain, without its transfers; zero before
+// the first.
+func (s *State) Last() Journal { return s.last }
+
+// Apply moves the state by an entry. It makes the same decision once more and
+// returns ErrState unless it comes out the same, ErrRepeated for a document that
+// is there already, and ErrChain for a journal that does not follow the last one.
+// An invoice is not proved again: that is for whoever audits. After an error the
+// state is as it was, save for ErrAmount, a balance out of range.
+func (s *State) Apply(e Entry) error {
+	doc, err := e.document()
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrState, err)
+	}
+	if s.done[doc.id()] {
+		return fmt.Errorf("apply %s: %w", doc.id(), ErrRepeated)
+	}
+	if err := e.Journal.follows(s.last); err != nil {
+		return fmt.Errorf("apply %s: %w", doc.id(), err)
+	}
+	again, err := s.redo(&e)
+	if err != nil {
+		return fmt.Errorf("apply %s: %w: %w", doc.id(), ErrState, err)
+	}
+	if again.Journal.Hash != e.Journal.Hash {
+		return fmt.Errorf("apply %s: %w: it is decided otherwise here", doc.id(), ErrState)
+	}
+	if err := s.balances.Apply(&e.Journal); err != nil {
+		return fmt.Errorf("apply %s: %w", doc.id(), err)
+	}
+	s.done[doc.id()] = true
+	s.last = e.Journal
+	s.last.Transfers = nil
+	return s.move(&e)
 }
 
-// WriteOff gives up what is open of an invoice.
-type WriteOff struct {
-	ID        uuid.UUID `json:"id"`
-	InvoiceID uuid.UUID `json:"invoice_id"`
-	At        time.Time `json:"at"`
-	Reason    string    `json:"reason"`
-	Amount    Amount    `json:"amount"` // decided: all that is open
+// redo decides an entry's document again.
+func (s *State) redo(e *Entry) (Entry, error) {
+	switch {
+	case e.Invoice != nil:
+		return s.issue(*e.Invoice)
+	case e.CreditNote != nil:
+		n := e.CreditNote
+		r := CreditRequest{Number: n.Number, At: n.CreatedAt, On: n.CreatedOn, Reason: n.Reason}
+		if !n.Full {
+			r.Lines = n.Lines
+		}
+		return s.CreditNote(n.InvoiceID, r)
+	case e.Payment != nil:
+		return s.Pay(*e.Payment)
+	case e.Grant != nil:
+		return s.GrantCredit(*e.Grant)
+	case e.Refund != nil:
+		return s.Refund(*e.Refund)
+	case e.Expiry != nil:
+		return s.Expire(e.Expiry.At)
+	default:
+		return s.WriteOff(*e.WriteOff)
+	}
 }
 
-// CreditNote takes back an invoice, or parts of it. Amounts are positive.
-type CreditNote struct {
-	ID            uuid.UUID    `json:"id"`     // derived from the invoice and N
-	Number        string       `json:"number"` // of a series of its own
-	OrgID         uuid.UUID    `json:"org_id"`
-	LegalEntity   string       `json:"legal_entity"`
-	Currency      string       `json:"currency"`
-	InvoiceID     uuid.UUID    `json:"invoice_id"`
-	InvoiceNumber string       `json:"invoice_number"`
-	N             int          `json:"n"` // of the invoice's credit notes, from 1 on
-	CreatedAt     time.Time    `json:"created_at"`
-	CreatedOn     Date         `json:"created_on"` // in the org's time zone
-	Reason        string       `json:"reason"`
-	Full          bool         `json:"full"` // the invoice is void
-	Lines         []CreditLine `json:"lines"`
-	Subtotal      Amount       `json:"subtotal"` // Σ Amount of the lines
-	Taxes         []TaxAmount  `json:"taxes,omitempty"`
-	Tax           Amount       `json:"tax"`
-	Total         Amount       `json:"total"` // Subtotal + Tax (exclusive)
-
-	OffDue    Amount     `json:"off_due"`            // taken off what the invoice leaves to pay
-	ToPrepaid Amount     `json:"to_prepaid"`         // paid already: becomes prepaid, as a grant with the note's id
-	Restored  []GrantUse `json:"restored,omitempty"` // given back to the credits that paid
-	TakenBack Amount     `json:"taken_back"`         // what the invoice had carried to the prepaid balance
+// seal makes an entry's journal follow the last one. It is checked here, once
+// for all decisions.
+func (s *State) seal(e Entry, j Journal) (Entry, error) {
+	if s.done[j.CauseID] {
+		return Entry{}, fmt.Errorf("%s: %w", j.CauseID, ErrRepeated)
+	}
+	if err := j.Check(); err != nil {
+		return Entry{}, err
+	}
+	e.Journal = j.Seal(s.last)
+	return e, nil
 }
 
-// CreditLine credits a line of the invoice.
-type CreditLine struct {
-	Line   int    `json:"line"`   // from 1 on
-	Amount Amount `json:"amount"` // net of exclusive tax
+// spend lowers what is left of credits.
+func (s *State) spend(uses []GrantUse, at func(Amount) Amount) error {
+	for _, u := range uses {
+		c := s.credits[u.GrantID]
+		if c == nil {
+			return fmt.Errorf("%w: there is no grant %s", ErrState, u.GrantID)
+		}
+		var err error
+		if c.Remaining, err = c.Remaining.Sub(at(u.Amount)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// CreditRequest asks for a credit note.
-type CreditRequest struct {
-	Number string // given by billing's series: CreditNoteNumber
-	At     time.Time
-	On     Date // of At in the org's time zone
-	Reason string
-	Lines  []CreditLine // none: all of the invoice, which becomes void
+func asIs(a Amount) Amount    { return a }
+func negated(a Amount) Amount { return a.Neg() }
+
+// give adds a credit.
+func (s *State) give(g Grant) { s.credits[g.ID] = &Credit{Grant: g, Remaining: g.Amount} }
+
+// prepaid is a grant of the org's own money that something left over.
+func prepaidGrant(id uuid.UUID, amount Amount, at time.Time, source string) Grant {
+	return Grant{ID: id, Kind: GrantPrepaid, Amount: amount, GrantedAt: at.UTC(), Source: source}
 }
