@@ -41,7 +41,7 @@ type PaidPart struct {
 // StatusOn is Status, and overdue from the day after the due date on while
 // something is open.
 func (s Standing) StatusOn(today ledger.Date) ledger.Status {
-	if s.Status == ledger.StatusIssued && s.DueDate.Before(today) {
+	if s.Status == ledger.StatusIssued && s.Invoice.DueDate.Before(today) {
 		return ledger.StatusOverdue
 	}
 	return s.Status

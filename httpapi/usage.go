@@ -3,11 +3,9 @@ package httpapi
 import (
 	"context"
 	"fmt"
-	"mime"
 	"net/http"
 	"slices"
 	"strconv"
-	"strings"
 
 	"aione/analytics"
 	"aione/documents"
@@ -97,7 +95,7 @@ func (s *Server) usage(w http.ResponseWriter, r *http.Request, caller keys.Key) 
 		return err
 	}
 	w.Header().Set("Vary", "Accept")
-	if wantsCSV(r) {
+	if wanted(r, jsonType, csvType) == csvType {
 		return s.usageCSV(w, r, req)
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), s.limits.AnswerWithin)
@@ -218,19 +216,6 @@ func (s *Server) ownTeam(org, id uuid.UUID) error {
 		return &apiError{status: http.StatusNotFound, detail: "not found"}
 	}
 	return nil
-}
-
-// wantsCSV reports whether the first media type of Accept that we have is CSV.
-func wantsCSV(r *http.Request) bool {
-	for part := range strings.SplitSeq(strings.Join(r.Header.Values("Accept"), ","), ",") {
-		switch media, _, _ := mime.ParseMediaType(part); media {
-		case "text/csv":
-			return true
-		case "application/json", "*/*":
-			return false
-		}
-	}
-	return false
 }
 
 var usageColumns = []string{
