@@ -27,22 +27,25 @@ var mayImport = map[string][]string{
 	"ledger":          {"events", "catalog"},
 	"billing":         {"events", "catalog", "ledger"},
 	"documents":       {"events", "catalog", "ledger"},
+	"webhooks":        {"events", "keys"},
 	"migrations":      {},
 	"analytics/idset": {},
 	"analytics":       {"events", "ledger", "migrations", "analytics/idset"},
 	"simulator":       {},
 	"gateway":         {"events", "keys", "catalog"},
 	"admission":       {"events", "keys", "ledger"},
-	"httpapi":         {"events", "keys", "catalog", "ledger", "billing", "analytics", "gateway", "documents"},
-	"embedded":        {},
+	"httpapi":         {"events", "keys", "catalog", "ledger", "billing", "admission", "analytics", "gateway", "documents", "webhooks"},
+	"npm":             {},
+	"embedded":        {"npm"},
 	"node":            {"admission", "embedded", "events", "keys", "catalog", "ledger", "billing", "analytics", "gateway", "httpapi", "simulator"},
 	"demo":            {"events", "keys", "catalog", "billing", "node"},
 	"bench":           {"embedded", "events", "keys", "catalog", "ledger", "billing", "analytics", "gateway", "httpapi", "simulator", "node"},
 	"crashtest":       {},
+	"sdktest":         {},
 	"cmd/ingest":      {"embedded", "node"},
 	"cmd/api":         {"embedded", "node"},
 	"cmd/invoicer":    {"embedded", "node"},
-	"cmd/aione":       {"embedded", "events", "keys", "catalog", "ledger", "billing", "analytics", "node", "demo", "bench"},
+	"cmd/aione":       {"embedded", "events", "keys", "catalog", "ledger", "billing", "admission", "analytics", "node", "demo", "bench"},
 	".":               {},
 }
 
@@ -57,6 +60,7 @@ var mayNotReach = map[string]struct {
 	"analytics": {[]string{"github.com/nats-io"}, "analytics reads the log through package events"},
 	"gateway":   {[]string{"github.com/ClickHouse", "github.com/nats-io"}, "a chat request must not depend on ClickHouse"},
 	"billing":   {[]string{"github.com/ClickHouse", "github.com/nats-io"}, "billing writes through the event log and reads through interfaces"},
+	"webhooks":  {[]string{"github.com/ClickHouse", "github.com/nats-io"}, "what customers are told follows from the event log alone"},
 }
 
 type sourceFile struct {

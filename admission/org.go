@@ -132,6 +132,7 @@ type hold struct {
 	limiter  *Limiter
 	org      *org
 	key      *member // nil for one restored from the log
+	mine     bool    // this replica's allowances cover it
 	id       uuid.UUID
 	accounts claimed
 	period   periodIndex
@@ -140,6 +141,7 @@ type hold struct {
 	atMS     int64
 	sinceUS  int64
 	done     bool
+	spent    amount // once done
 }
 
 // in is the period that counts for the i-th account.
@@ -195,7 +197,7 @@ func (h *hold) take(oldest periodIndex) {
 		}
 		m := h.org.open(a, h.in(i), oldest)
 		m.held = m.held.plus(h.cost)
-		if m.lease != nil && h.key != nil {
+		if m.lease != nil && h.mine {
 			m.lease.held = m.lease.held.plus(h.cost)
 		}
 	}
@@ -205,7 +207,7 @@ func (h *hold) take(oldest periodIndex) {
 // settle replaces the bound by the cost and lets in who can go now.
 func (h *hold) settle(cost amount) {
 	o := h.org
-	h.done = true
+	h.done, h.spent = true, cost
 	delete(o.holds, h.id)
 	look := false
 	for i, a := range h.accounts {
@@ -219,7 +221,7 @@ func (h *hold) settle(cost amount) {
 		}
 		m.held = m.held.minus(h.cost)
 		m.spent = m.spent.plus(cost)
-		if m.lease != nil && h.key != nil {
+		if m.lease != nil && h.mine {
 			m.lease.held = m.lease.held.minus(h.cost)
 			m.lease.spent = m.lease.spent.plus(cost)
 		}

@@ -202,7 +202,7 @@ func (o *org) openBalance(at time.Time) {
 		}
 		h.accounts[atBalance] = &o.balance
 		m.held = m.held.plus(h.cost)
-		if m.lease != nil && h.key != nil {
+		if m.lease != nil && h.mine {
 			m.lease.held = m.lease.held.plus(h.cost)
 		}
 	}

@@ -2,9 +2,10 @@
 // with a ceiling that is taken in the same run on the same machine: a figure alone
 // says more about the machine than about the program.
 //
-// Four measurements: ingest (log to queryable rows, against a bare insert loop),
-// events_api (HTTP to fsynced, against a server that only reads), dashboard
-// (latency over many rows), rebuild (against ingest).
+// Five measurements: ingest (log to queryable rows, against a bare insert loop),
+// events_api (HTTP to fsynced, against a server that only reads), gateway (against
+// a bare reverse proxy), dashboard (latency over many rows), rebuild (against
+// ingest).
 //
 // Invariants: every measurement has engines and a directory of its own and removes
 // them; what is compared runs alternately, several times, and the median counts;
@@ -42,12 +43,13 @@ type Report struct {
 	Machine   Machine    `json:"machine"`
 	Ingest    *Ingest    `json:"ingest,omitempty"`
 	EventsAPI *EventsAPI `json:"events_api,omitempty"`
+	Gateway   *Gateway   `json:"gateway,omitempty"`
 	Dashboard *Dashboard `json:"dashboard,omitempty"`
 	Rebuild   *Rebuild   `json:"rebuild,omitempty"`
 }
 
 // Names of the measurements, in the order in which all of them run.
-var Names = []string{"ingest", "events_api", "dashboard", "rebuild"}
+var Names = []string{"ingest", "events_api", "gateway", "dashboard", "rebuild"}
 
 // Run takes the named measurements; no name means all.
 func Run(ctx context.Context, o Options, names ...string) (Report, error) {
@@ -80,6 +82,8 @@ func measure(ctx context.Context, o Options, name string, r *Report) (err error)
 		r.Ingest, err = measureIngest(ctx, o, &r.Machine)
 	case "events_api":
 		r.EventsAPI, err = measureEventsAPI(ctx, o, &r.Machine)
+	case "gateway":
+		r.Gateway, err = measureGateway(ctx, o, &r.Machine)
 	case "dashboard":
 		r.Dashboard, err = measureDashboard(ctx, o, &r.Machine)
 	case "rebuild":

@@ -79,11 +79,20 @@ func TestEventsAPI(t *testing.T) {
 	}
 }
 
+func TestGateway(t *testing.T) {
+	r := measured(t, "gateway", 2000)
+	positive(t, r, "gateway", "ratio_8", "ratio_256", "added_p50_ms", "added_p99_ms")
+	g := r.Gateway
+	if g.ChunkP99US < g.ChunkUS || g.Requests < 4000 || g.PerS8.P99MS < g.PerS8.P50MS {
+		t.Errorf("it measured %+v", g)
+	}
+}
+
 func TestDashboard(t *testing.T) {
-	r := measured(t, "dashboard", 200_000)
+	r := measured(t, "dashboard", 80_000)
 	positive(t, r, "dashboard", "p50_ms", "p99_ms", "rows", "parts", "disk_bytes", "projection_bytes", "clients_p99_ms")
 	d := r.Dashboard
-	if d.RawRowsSmall != 5000 || d.RawRowsLarge != 50_000 || d.Rows != 200_000 {
+	if d.RawRowsSmall != 2000 || d.RawRowsLarge != 20_000 || d.Rows != 80_000 {
 		t.Errorf("the orgs have %d and %d rows of %d", d.RawRowsSmall, d.RawRowsLarge, d.Rows)
 	}
 	for _, org := range []OrgLatency{d.Small, d.Large} {

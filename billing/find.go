@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -36,12 +35,6 @@ func (b *Book) InvoiceNumbered(number string) (ledger.Invoice, error) {
 		}
 	}
 	return ledger.Invoice{}, fmt.Errorf("invoice %.50q: %w", number, ErrNotFound)
-}
-
-// LegalEntityAt is what was known of a legal entity at an instant; ErrNotFound
-// when nothing was.
-func (b *Book) LegalEntityAt(code string, at time.Time) (LegalEntity, error) {
-	return b.LegalEntity(code)
 }
 
 // Sides are issuer and recipient of an invoice as they were known when it was

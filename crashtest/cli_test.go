@@ -26,6 +26,7 @@ func TestHelp(t *testing.T) {
 		"admin", "admin org", "admin org create", "admin org list", "admin team", "admin team create", "admin team list",
 		"admin key", "admin key create", "admin key list", "admin key disable", "admin key enable",
 		"admin catalog", "admin catalog install", "admin catalog list", "admin catalog price", "admin invoice", "admin invoice run", "admin invoice list",
+		"admin budget", "admin budget set", "admin budget list", "admin limits", "admin limits set", "admin credit-limit", "admin credit-limit set",
 		"bench", "engines", "engine", "engine install", "engine path"} {
 		c := runAione(t, cleanEnv(), append(strings.Fields(command), "--help")...)
 		if want := strings.TrimSpace("Usage: aione " + command); c.code != 0 || !strings.HasPrefix(c.stdout, want) || c.stderr != "" {
@@ -156,9 +157,12 @@ func TestTamperedRows(t *testing.T) {
 		kinds = kinds[:1]
 	}
 	for _, k := range kinds {
-		calm(t, load)
+		calm(t, load) // and so more envelopes than any that is tampered with
 		ctx, cancel := context.WithTimeout(context.Background(), startWithin)
-		err := conn.Exec(ctx, k.sql)
+		err := projection.CaughtUp(ctx)
+		if err == nil {
+			err = conn.Exec(ctx, k.sql)
+		}
 		cancel()
 		if err != nil {
 			t.Fatalf("%s: %v", k.name, err)

@@ -3,6 +3,7 @@ package documents
 import (
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"time"
 
@@ -17,7 +18,7 @@ type Books interface {
 	Invoice(orgID, id uuid.UUID) (ledger.Invoice, error)
 	Invoices(orgID uuid.UUID, page, pageSize int) ([]ledger.Invoice, int, error)       // newest first
 	CreditNotes(orgID uuid.UUID, page, pageSize int) ([]ledger.CreditNote, int, error) // newest first
-	Journals(orgID uuid.UUID, page, pageSize int) ([]ledger.Journal, int, error)       // oldest first
+	Entries(orgID uuid.UUID, page, pageSize int) ([]ledger.Entry, int, error)          // newest first
 	// Sides are issuer and recipient of an invoice, as they were when it was issued.
 	Sides(inv ledger.Invoice) (ledger.Issuer, ledger.Party, error)
 }
@@ -32,10 +33,8 @@ type Selection struct {
 
 func (s *Selection) holds(d ledger.Date) bool { return !d.Before(s.First) && !s.Last.Before(d) }
 
-const (
-	exportDocumentsMax = 10_000 // invoices, and credit notes, of an org: centuries of them
-	exportPage         = 500    // journals held at once
-)
+// all is a page that holds whatever an org has: the books have it in memory.
+const all = math.MaxInt32
 
 // PartiesOf are the two sides of an invoice, as they were when it was issued.
 func PartiesOf(books Books, inv ledger.Invoice) (Parties, error) {
@@ -59,7 +58,7 @@ func Focus(w io.Writer, books Books, s Selection, maker func(model string) strin
 		}
 		return f, err
 	}
-	invoices, _, err := books.Invoices(s.OrgID, 1, exportDocumentsMax)
+	invoices, _, err := books.Invoices(s.OrgID, 1, all)
 	if err != nil {
 		return fmt.Errorf("export FOCUS: %w", err)
 	}
@@ -75,7 +74,7 @@ func Focus(w io.Writer, books Books, s Selection, maker func(model string) strin
 			return err
 		}
 	}
-	notes, _, err := books.CreditNotes(s.OrgID, 1, exportDocumentsMax)
+	notes, _, err := books.CreditNotes(s.OrgID, 1, all)
 	if err != nil {
 		return fmt.Errorf("export FOCUS: %w", err)
 	}
@@ -109,36 +108,26 @@ func Journals(w io.Writer, books Books, s Selection, chart Chart) error {
 	if err != nil {
 		return err
 	}
-	numbers := map[uuid.UUID]string{}
-	invoices, _, err := books.Invoices(s.OrgID, 1, exportDocumentsMax)
+	entries, _, err := books.Entries(s.OrgID, 1, all)
 	if err != nil {
 		return fmt.Errorf("export journals: %w", err)
 	}
-	for i := range invoices {
-		numbers[invoices[i].ID] = invoices[i].Number
-	}
-	notes, _, err := books.CreditNotes(s.OrgID, 1, exportDocumentsMax)
-	if err != nil {
-		return fmt.Errorf("export journals: %w", err)
-	}
-	for i := range notes {
-		numbers[notes[i].ID] = notes[i].Number
-	}
-	for page := 1; ; page++ {
-		journals, total, err := books.Journals(s.OrgID, page, exportPage)
-		if err != nil {
-			return fmt.Errorf("export journals: %w", err)
+	for _, e := range slices.Backward(entries) {
+		if j := e.Journal; len(j.Transfers) == 0 || !s.holds(ledger.DateOf(j.Transfers[0].At, s.Zone)) {
+			continue
 		}
-		for _, j := range journals {
-			if len(j.Transfers) == 0 || !s.holds(ledger.DateOf(j.Transfers[0].At, s.Zone)) {
-				continue
-			}
-			if err := out.Add(JournalEntry{Journal: j, Cause: numbers[j.CauseID]}); err != nil {
-				return err
-			}
+		x := JournalEntry{Journal: e.Journal}
+		switch {
+		case e.Invoice != nil:
+			x.Cause = e.Invoice.Number
+		case e.CreditNote != nil:
+			x.Cause = e.CreditNote.Number
+		case e.Payment != nil:
+			x.Cause = e.Payment.Reference
 		}
-		if page*exportPage >= total {
-			return out.Close()
+		if err := out.Add(x); err != nil {
+			return err
 		}
 	}
+	return out.Close()
 }

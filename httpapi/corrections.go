@@ -135,10 +135,11 @@ func (s *Server) remedyOf(inv *ledger.Invoice, m *Remedy, members given) (billin
 		r.Prices[p.From] = p.To
 	}
 	if members.has("tax_rates") {
-		var err error
-		if r.TaxRates, err = taxRatesOf(m.TaxRates); err != nil {
+		rates, err := taxRatesOf(m.TaxRates)
+		if err != nil {
 			return r, err
 		}
+		r.TaxRates = &rates
 	}
 	if m.Terms != nil {
 		plan, err := s.planOf("", "", m.Terms)

@@ -135,12 +135,12 @@ func newCreditNoteDetail(n *ledger.CreditNote) (creditNoteDetail, error) {
 
 // changeItem is one thing that happened to an org.
 type changeItem struct {
-	Seq     uint64  `json:"seq" doc:"Of the ledger."`
-	At      string  `json:"at" format:"date-time"`
-	Type    string  `json:"type"`
-	Actor   string  `json:"actor" doc:"Who did it."`
-	Reason  string  `json:"reason" doc:"Why, in the actor's words."`
-	AboutID *string `json:"about_id" format:"uuid" doc:"The invoice, payment, credit, plan or team; null for the organisation itself."`
+	Seq     uint64 `json:"seq" doc:"Of the record in the ledger."`
+	At      string `json:"at" format:"date-time"`
+	Type    string `json:"type"`
+	Actor   string `json:"actor" doc:"Who did it."`
+	Reason  string `json:"reason" doc:"Why, in the actor's words."`
+	Subject string `json:"subject" doc:"Where the record is in the ledger."`
 }
 
 // listed serves a page of what is kept of an org, newest first.
@@ -187,7 +187,7 @@ func (s *Server) listCreditNotes(of subject) authorised {
 
 func (s *Server) listChanges(of subject) authorised {
 	return listed(s, of, s.config.Accounts.Changes, func(c billing.Change, _ string) changeItem {
-		return changeItem{Seq: c.Seq, At: instant(c.At), Type: c.Type, Actor: c.Actor, Reason: c.Reason, AboutID: idOrNull(c.About)}
+		return changeItem{Seq: c.Seq, At: instant(c.At), Type: c.Type, Actor: c.Actor, Reason: c.Reason, Subject: c.Subject}
 	})
 }
 

@@ -126,7 +126,7 @@ func newInvoiceDetail(inv *ledger.Invoice, at billing.Standing, status ledger.St
 		Currency: inv.Currency, LegalEntity: inv.LegalEntity, Lines: []invoiceLine{}, Taxes: []invoiceTax{},
 		Subtotal: money(inv.Subtotal), Adjustments: money(inv.Adjustments), Discount: money(inv.Discount),
 		Tax: money(inv.Tax), TaxIncluded: money(inv.TaxIncluded), CreditsApplied: money(inv.CreditsApplied), Carried: money(inv.Carried),
-		AmountPaid: money(at.Paid), AmountWritten: money(at.WrittenOff), AmountDue: money(at.Open),
+		AmountPaid: money(at.Paid), AmountWritten: money(at.WrittenOff), AmountDue: money(at.Due),
 		Segments: []invoiceSegment{}, Payments: []invoicePayment{}, CreditNotes: []creditNoteItem{},
 		ReplacedBy: idOrNull(at.ReplacedBy), Cut: inv.Cut, PreviousCut: inv.PreviousCut, InputHash: inv.InputHash.String(),
 	}
@@ -210,7 +210,7 @@ func (s *Server) listInvoices(of subject) authorised {
 			if err != nil {
 				return err
 			}
-			list[i] = newInvoiceSummary(&invoices[i], at.StatusOn(today))
+			list[i] = newInvoiceSummary(&invoices[i], at.Status(today))
 		}
 		s.vouchIfKnown(r.Context(), w, org)
 		page.announce(w, r, total)
@@ -286,7 +286,10 @@ func (s *Server) standingOf(inv *ledger.Invoice) (billing.Standing, ledger.Statu
 		return billing.Standing{}, "", err
 	}
 	at, err := s.config.Accounts.Standing(inv.OrgID, inv.ID)
-	return at, at.StatusOn(today), err
+	if err != nil {
+		return at, "", err
+	}
+	return at, at.Status(today), nil
 }
 
 // Forms that an invoice can be had in, besides JSON.

@@ -1,6 +1,8 @@
 package node
 
 import (
+	"context"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"aione/httpapi"
@@ -12,6 +14,7 @@ func (n *Node) checks() []httpapi.Check {
 		httpapi.LogCheck(n.Log),
 		httpapi.FollowerCheck("ledger", n.Log, n.Book),
 		httpapi.PingCheck("clickhouse", n.Projection.Ping),
+		{Name: "limits", Fails: "what has been spent is not known yet, or this process has no place among its replicas", Run: func(context.Context) error { return n.Limits.Ready() }},
 	}
 }
 

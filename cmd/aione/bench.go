@@ -12,8 +12,8 @@ import (
 )
 
 type benchCmd struct {
-	Name       string `arg:"" optional:"" enum:",ingest,events_api,dashboard,rebuild" default:"" help:"ingest, events_api, dashboard or rebuild; default all."`
-	Size       int    `help:"Events or rows of each measurement. Default: what fits a minute on two cores."`
+	Name       string `arg:"" optional:"" enum:",ingest,events_api,gateway,dashboard,rebuild" default:"" help:"ingest, events_api, gateway, dashboard or rebuild; default all."`
+	Size       int    `help:"Events, requests or rows of each measurement. Default: what fits a minute on two cores."`
 	CPUProfile string `name:"cpuprofile" type:"path" help:"Write a CPU profile of this process (not of the ClickHouse child) to this file."`
 }
 
@@ -63,6 +63,9 @@ func (o *output) bench(r bench.Report) {
 	if r.EventsAPI != nil {
 		o.benchEventsAPI(r.EventsAPI)
 	}
+	if r.Gateway != nil {
+		o.benchGateway(r.Gateway)
+	}
 	if r.Dashboard != nil {
 		o.benchDashboard(r.Dashboard)
 	}
@@ -101,6 +104,26 @@ func (o *output) benchEventsAPI(e *bench.EventsAPI) {
 			{"CPU of an event, µs", figure(e.CPUUS), figure(e.CeilingCPUUS), fmt.Sprintf("clients and sockets are %.0f %% at most", 100*e.ClientShare)},
 			{"events a second, ingest on", rate(e.WithIngestPerS), "", fmt.Sprintf("p99 %.0f ms; rows complete %.0f ms after the last answer", e.WithIngestP99MS, e.CatchUpMS)},
 		})
+}
+
+func (o *output) benchGateway(g *bench.Gateway) {
+	var rows [][]string
+	for _, r := range []struct {
+		connections string
+		ratio       float64
+		bench.GatewayRate
+	}{{"8", g.Ratio8, g.PerS8}, {"256", g.Ratio256, g.PerS256}} {
+		rows = append(rows,
+			[]string{"requests a second, " + r.connections + " connections", rate(r.PerS), rate(r.CeilingPerS), fmt.Sprintf("ratio %.2f", r.ratio)},
+			[]string{"  p50 / p99, ms", fmt.Sprintf("%.2f / %.2f", r.P50MS, r.P99MS), fmt.Sprintf("… / %.2f", r.CeilingP99), ""},
+			[]string{"  CPU of a request, µs", figure(r.CPUUS), figure(r.CeilingCPUUS), "clients, provider and sockets in both"})
+	}
+	rows = append(rows,
+		[]string{fmt.Sprintf("p50 / p99 at %s/s, ms", rate(g.Half.PerS)), fmt.Sprintf("%.2f / %.2f", g.Half.P50MS, g.Half.P99MS),
+			fmt.Sprintf("%.2f / %.2f", g.Half.CeilingP50MS, g.Half.CeilingP99MS), fmt.Sprintf("added %.2f / %.2f", g.AddedP50MS, g.AddedP99MS)},
+		[]string{"a chunk of a stream, added µs", figure(g.ChunkUS), "", fmt.Sprintf("p99 %.0f", g.ChunkP99US)})
+	o.table(fmt.Sprintf("Gateway: %s chat requests of %s bytes, admission and usage of each fsynced; the ceiling is a bare reverse proxy", thousands(uint64(g.Requests)), thousands(uint64(g.PromptBytes))),
+		[]string{"", "ours", "ceiling", ""}, rows)
 }
 
 func (o *output) benchDashboard(d *bench.Dashboard) {
