@@ -37,7 +37,7 @@ var mayImport = map[string][]string{
 	"httpapi":         {"events", "keys", "catalog", "ledger", "billing", "admission", "analytics", "gateway", "documents", "webhooks"},
 	"npm":             {},
 	"embedded":        {"npm"},
-	"node":            {"admission", "embedded", "events", "keys", "catalog", "ledger", "billing", "analytics", "gateway", "httpapi", "simulator"},
+	"node":            {"admission", "embedded", "events", "keys", "catalog", "ledger", "billing", "analytics", "gateway", "httpapi", "simulator", "documents", "webhooks"},
 	"demo":            {"events", "keys", "catalog", "billing", "node"},
 	"bench":           {"embedded", "events", "keys", "catalog", "ledger", "billing", "analytics", "gateway", "httpapi", "simulator", "node"},
 	"crashtest":       {},
@@ -45,7 +45,7 @@ var mayImport = map[string][]string{
 	"cmd/ingest":      {"embedded", "node"},
 	"cmd/api":         {"embedded", "node"},
 	"cmd/invoicer":    {"embedded", "node"},
-	"cmd/aione":       {"embedded", "events", "keys", "catalog", "ledger", "billing", "admission", "analytics", "node", "demo", "bench"},
+	"cmd/aione":       {"embedded", "events", "keys", "catalog", "ledger", "billing", "admission", "analytics", "documents", "webhooks", "node", "demo", "bench"},
 	".":               {},
 }
 

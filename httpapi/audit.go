@@ -129,29 +129,8 @@ func (s *Server) lineEvents(w http.ResponseWriter, r *http.Request, caller keys.
 func newLineEvent(u *events.Usage, bucket ledger.Bucket) lineEvent {
 	return lineEvent{
 		EventID: u.ID, OccurredAt: instant(u.OccurredAt), TeamID: idOrNull(u.TeamID), KeyID: idOrNull(u.KeyID),
-		Model: u.Model, Bucket: string(bucket), PriceVersion: u.PriceVersion, Quantity: inBucket(u, bucket), Outcome: u.Outcome.String(),
+		Model: u.Model, Bucket: string(bucket), PriceVersion: u.PriceVersion, Quantity: bucket.Of(u.Tokens, u.Images), Outcome: u.Outcome.String(),
 		Source: textOrNull(u.Producer), ExternalID: textOrNull(u.ExternalID),
-	}
-}
-
-func inBucket(u *events.Usage, bucket ledger.Bucket) uint64 {
-	switch bucket {
-	case ledger.BucketInput:
-		return u.Tokens.Input
-	case ledger.BucketCacheRead:
-		return u.Tokens.CacheRead
-	case ledger.BucketCacheWrite5m:
-		return u.Tokens.CacheWrite5m
-	case ledger.BucketCacheWrite1h:
-		return u.Tokens.CacheWrite1h
-	case ledger.BucketOutput:
-		return u.Tokens.Output
-	case ledger.BucketReasoning:
-		return u.Tokens.Reasoning
-	case ledger.BucketImages:
-		return u.Images
-	default:
-		return 1 // of requests
 	}
 }
 

@@ -153,7 +153,7 @@ func (s *Server) remedyOf(inv *ledger.Invoice, m *Remedy, members given) (billin
 
 type reRateRequest struct {
 	Remedy
-	Reason string `json:"reason,omitempty" maxLength:"500"`
+	Reason string `json:"reason" minLength:"1" maxLength:"500" doc:"Why: it will be on the documents, and so is part of what is agreed to."`
 }
 
 type reRateResponse struct {
@@ -187,7 +187,7 @@ func (s *Server) reRate(w http.ResponseWriter, r *http.Request, caller keys.Key)
 type correctRequest struct {
 	Remedy
 	Agreed string `json:"agreed" pattern:"^[0-9a-f]{64}$" doc:"The hash of the dry run."`
-	Reason string `json:"reason" minLength:"1" maxLength:"500" doc:"Why: for the audit trail, and on the documents."`
+	Reason string `json:"reason" minLength:"1" maxLength:"500" doc:"That of the dry run."`
 }
 
 type correctResponse struct {

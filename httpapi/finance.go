@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"aione/billing"
@@ -123,27 +124,24 @@ func refused(err error) error {
 		return no(http.StatusConflict, "the invoice is void, or has nothing left of what is asked")
 	case errors.Is(err, ledger.ErrTooMuch):
 		return no(http.StatusConflict, "it is more than there is")
-	case errors.Is(err, ledger.ErrTerms):
-		return invalid("value_error", "the terms break a rule: "+why(err, ledger.ErrTerms), "body")
-	case errors.Is(err, ledger.ErrParty):
-		return invalid("value_error", why(err, ledger.ErrParty), "body")
-	case errors.Is(err, ledger.ErrRequest), errors.Is(err, billing.ErrInvalid), errors.Is(err, ledger.ErrAmount):
-		return invalid("value_error", "the request breaks a rule of the ledger", "body")
+	}
+	for _, rule := range []error{ledger.ErrTerms, ledger.ErrParty, ledger.ErrRequest, ledger.ErrBillInput, ledger.ErrUnknownPrice, ledger.ErrAmount, billing.ErrInvalid} {
+		if errors.Is(err, rule) {
+			return invalid("value_error", why(err, rule), "body")
+		}
 	}
 	return err
 }
 
-// why is what an error says behind its sentinel: in these it is about what was
-// sent, and about nothing else.
+// why is what an error says behind its sentinel: in these it is about what the
+// operator sent. It never repeats a token that was sent by mistake.
 func why(err, sentinel error) string {
 	text := err.Error()
-	mark := sentinel.Error() + ": "
-	for i := len(text) - len(mark); i >= 0; i-- {
-		if text[i:i+len(mark)] == mark {
-			return text[i+len(mark):]
-		}
+	i := strings.LastIndex(text, sentinel.Error()+": ")
+	if i < 0 || strings.Contains(text, "-nex-") {
+		return sentinel.Error()
 	}
-	return sentinel.Error()
+	return strings.ToValidUTF8(text[i+len(sentinel.Error())+2:], "")
 }
 
 // money reads an amount of the body that its pattern has checked.

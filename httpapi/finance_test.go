@@ -272,7 +272,7 @@ func TestPuttingInvoicesRight(t *testing.T) {
 		{"/credit-notes", `{"lines":[{"line":1,"amount":"1"}],"reason":""}`, `422`},
 		{"/void", `{}`, `422`},
 		{"/void", `{"reason":"credited in part already"}`, `409`},
-		{"/re-rate", `{"prices":[{"from":"gpt-4o@1","to":"gpt-9@1"}]}`, `422`},
+		{"/re-rate", `{"prices":[{"from":"gpt-4o@1","to":"gpt-9@1"}],"reason":"x"}`, `422`},
 	} {
 		if a := p.send("POST", admin+c.path, p.root, c.body); fmt.Sprint(a.status) != c.want {
 			t.Errorf("%s %s = %d %s", c.path, c.body, a.status, a.body)
@@ -292,7 +292,7 @@ func TestCorrection(t *testing.T) {
 	admin := "/admin/v1/invoices/" + inv.ID.String()
 	var dry reRateResponse
 	const remedy = `"terms":{"discount_pct":"25"},"tax_rates":[{"name":"VAT","pct":"6"}]`
-	p.ok("POST", admin+"/re-rate", `{`+remedy+`}`, http.StatusOK, &dry)
+	p.ok("POST", admin+"/re-rate", `{`+remedy+`,"reason":"the contract says 25 %"}`, http.StatusOK, &dry)
 	if dry.Difference != "-14.76" || dry.Invoice.Total != "57.24" || dry.Invoice.Status != "draft" || len(dry.Hash) != 64 {
 		t.Fatalf("dry run = %+v", dry)
 	}

@@ -100,7 +100,7 @@ func (s *Server) invoiceAdminRoutes() []route {
 	}, {
 		method: http.MethodPost, path: invoice + "/re-rate", id: "reRate", summary: "Re-rate Invoice (dry run)", serve: s.reRate,
 		doc:    "What the invoice would be with something put right. Writes nothing.",
-		body:   body{of: reRateRequest{}, example: `{"prices":[{"from":"gpt-4o@1","to":"gpt-4o@2"}]}`},
+		body:   body{of: reRateRequest{}, example: `{"prices":[{"from":"gpt-4o@1","to":"gpt-4o@2"}],"reason":"price list of December applies"}`},
 		answer: success{of: reRateResponse{}},
 	}, {
 		method: http.MethodPost, path: invoice + "/correct", id: "correctInvoice", summary: "Correct Invoice", serve: s.correct,
