@@ -52,7 +52,7 @@ func (s *Server) allowance(ctx context.Context, org uuid.UUID) (Allowance, error
 type billingAccountResponse struct {
 	ID                 uuid.UUID `json:"id"`
 	OrgID              uuid.UUID `json:"org_id"`
-	Balance            string    `json:"balance" format:"decimal" doc:"Prepaid and promotional credit that no invoice has used yet."`
+	Balance            string    `json:"balance" format:"decimal" doc:"Prepaid and promotional credit that is left. Where usage is paid in advance, less the usage that is not invoiced yet; negative: owed."`
 	PrepaidBalance     string    `json:"prepaid_balance" format:"decimal" doc:"The organisation's own money in it."`
 	PromotionalBalance string    `json:"promotional_balance" format:"decimal" doc:"What it was given."`
 	AmountOwed         string    `json:"amount_owed" format:"decimal" doc:"Still to be paid on issued invoices."`
@@ -96,6 +96,9 @@ func (s *Server) account(w http.ResponseWriter, r *http.Request, caller keys.Key
 	balance, err := at.Prepaid.Add(at.Promo)
 	if err != nil {
 		return err
+	}
+	if a.Prepaid { // usage is paid from it as it happens, long before the invoice
+		balance = a.Balance
 	}
 	status, err := s.accountStatus(org.ID)
 	if err != nil {
