@@ -1,5 +1,6 @@
 -- Which events are behind one line of an invoice. The first conditions are those of
--- inputs.sql; the rest is what the line tells apart.
+-- inputs.sql; the rest is what the line tells apart. from_ms and until_ms are the
+-- stretches of time that the line is about.
 FROM usage_events
 WHERE org_id = {org:UUID}
     AND disposition = 'counted'
@@ -8,7 +9,9 @@ WHERE org_id = {org:UUID}
     AND NOT (occurred_at < {start:DateTime64(3, 'UTC')} AND stream_seq <= {previous_cut:UInt64})
     AND model = {model:String}
     AND price_version = {price_version:String}
-    AND if(occurred_at < {start:DateTime64(3, 'UTC')}, formatDateTime(occurred_at, '%Y-%m', {zone:String}), '') = {origin:String}
+    AND toUnixTimestamp64Milli(occurred_at) >= {late_from_ms:Int64}
+    AND arrayExists((from, until) -> toUnixTimestamp64Milli(occurred_at) >= from AND toUnixTimestamp64Milli(occurred_at) < until,
+        {from_ms:Array(Int64)}, {until_ms:Array(Int64)})
     AND multiIf(
         {bucket:String} = 'input', input_tokens,
         {bucket:String} = 'cache_read', cache_read_tokens,

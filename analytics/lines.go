@@ -4,6 +4,7 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
+	"math"
 	"strconv"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -29,14 +30,20 @@ LIMIT {limit:UInt64} OFFSET {offset:UInt64}`
 )
 
 // LineEvents are the events that in counts and that line is the sum of, in the
-// order of the log: those of its model, price version and origin with something
+// order of the log: those of its model, price version, origin and segment with something
 // in its bucket. It returns the events from offset on, at most limit, and the
 // number of all. They are rows, each with what its event said.
 func (s *Store) LineEvents(ctx context.Context, in ledger.InputsQuery, line ledger.Line, limit, offset int) ([]events.Usage, int, error) {
+	from, until := stretchesOf(in, line)
+	lateFrom := int64(math.MinInt64)
+	if !in.LateFrom.IsZero() {
+		lateFrom = in.LateFrom.UnixMilli()
+	}
 	ctx = s.query(ctx, clickhouse.Parameters{
-		"org": in.OrgID.String(), "start": milliParam(in.Start), "end": milliParam(in.End), "zone": in.Timezone,
+		"org": in.OrgID.String(), "start": milliParam(in.Start), "end": milliParam(in.End),
+		"from_ms": arrayOf(from), "until_ms": arrayOf(until), "late_from_ms": fmt.Sprint(lateFrom),
 		"cut": fmt.Sprint(in.Cut), "previous_cut": fmt.Sprint(in.PreviousCut),
-		"model": line.Model, "price_version": line.PriceVersion, "origin": line.Origin, "bucket": string(line.Bucket),
+		"model": line.Model, "price_version": line.PriceVersion, "bucket": string(line.Bucket),
 		"limit": strconv.Itoa(limit), "offset": strconv.Itoa(offset),
 	})
 	var total uint64
@@ -68,4 +75,24 @@ func (s *Store) LineEvents(ctx context.Context, in ledger.InputsQuery, line ledg
 		return nil, 0, fmt.Errorf("events of a line of org %s: %w", in.OrgID, err)
 	}
 	return out, int(total), nil
+}
+
+// stretchesOf are the stretches of time, half-open, whose usage has the line's
+// origin and segment: those of the spans that say so.
+func stretchesOf(in ledger.InputsQuery, line ledger.Line) (fromMS, untilMS []int64) {
+	for begun := range len(in.Spans) + 1 {
+		span := in.SpanOf(begun)
+		if span.Origin != line.Origin || span.Segment != line.Segment {
+			continue
+		}
+		from, until := int64(math.MinInt64), in.End.UnixMilli()
+		if begun > 0 {
+			from = in.Spans[begun-1].Start.UnixMilli()
+		}
+		if begun < len(in.Spans) {
+			until = in.Spans[begun].Start.UnixMilli()
+		}
+		fromMS, untilMS = append(fromMS, from), append(untilMS, until)
+	}
+	return fromMS, untilMS
 }

@@ -32,8 +32,16 @@ func TestLineEventsAddUpToTheLine(t *testing.T) {
 	}
 	lines := 0
 	for i, cut := range cuts {
-		q := ledger.InputsQuery{OrgID: c.orgs[0], Cut: cut, Timezone: zone,
-			Start: time.Date(2026, time.Month(1+i), 1, 0, 0, 0, 0, loc).UTC(), End: time.Date(2026, time.Month(2+i), 1, 0, 0, 0, 0, loc).UTC()}
+		start, end := time.Date(2026, time.Month(1+i), 1, 0, 0, 0, 0, loc).UTC(), time.Date(2026, time.Month(2+i), 1, 0, 0, 0, 0, loc).UTC()
+		// The months before, each split in two, and a gap before the period's own segments.
+		q := ledger.InputsQuery{OrgID: c.orgs[0], Cut: cut, Start: start, End: end}
+		for m := range i {
+			at := time.Date(2026, time.Month(1+m), 1, 0, 0, 0, 0, loc).UTC()
+			label := at.In(loc).Format("2006-01")
+			q.Spans = append(q.Spans, ledger.Span{Start: at, Origin: label}, ledger.Span{Start: at.AddDate(0, 0, 9), Origin: label, Segment: 1},
+				ledger.Span{Start: at.AddDate(0, 0, 25), Origin: ledger.OriginEarlier})
+		}
+		q.Spans = append(q.Spans, ledger.Span{Start: start}, ledger.Span{Start: start.AddDate(0, 0, 12), Segment: 1})
 		if i > 0 {
 			q.PreviousCut = cuts[i-1]
 		}
@@ -44,15 +52,15 @@ func TestLineEventsAddUpToTheLine(t *testing.T) {
 				ledger.BucketImages: g.Images, ledger.BucketRequests: g.Requests,
 			} {
 				lines++
-				line := ledger.Line{Model: g.Model, PriceVersion: g.PriceVersion, Origin: g.Origin, Bucket: bucket, Quantity: want}
-				r.wantLineEvents(c.oracle.counted, q, line, 1+random.IntN(rounds(60, 40)))
+				line := ledger.Line{Model: g.Model, PriceVersion: g.PriceVersion, Origin: g.Origin, Segment: g.Segment, Bucket: bucket, Quantity: want}
+				r.wantLineEvents(c.oracle.counted, q, line, 1+random.IntN(60))
 			}
 		}
 	}
 	if lines == 0 {
 		t.Error("there was no line")
 	}
-	none, total, err := r.store.LineEvents(r.ctx, ledger.InputsQuery{OrgID: c.orgs[0], End: simEnd, Cut: cuts[2], Timezone: zone},
+	none, total, err := r.store.LineEvents(r.ctx, ledger.InputsQuery{OrgID: c.orgs[0], End: simEnd, Cut: cuts[2]},
 		ledger.Line{Model: "gpt-4o", PriceVersion: "gpt-4o@1", Bucket: "fee"}, 10, 0)
 	if err != nil || total != 0 || len(none) != 0 {
 		t.Errorf("a line that no usage is behind has %d events (%v)", total, err)
@@ -70,18 +78,16 @@ func quantityOf(u events.Usage, bucket ledger.Bucket) uint64 {
 
 func (r *rig) wantLineEvents(counted []placed, q ledger.InputsQuery, line ledger.Line, pageSize int) {
 	r.t.Helper()
-	zone, err := time.LoadLocation(q.Timezone)
-	if err != nil {
-		r.t.Fatal(err)
-	}
 	var want []string
 	for _, p := range counted {
-		late, origin := p.OccurredAt.Before(q.Start), ""
-		if late {
-			origin = p.OccurredAt.In(zone).Format("2006-01")
+		late, span := p.OccurredAt.Before(q.Start), ledger.Span{Origin: ledger.OriginEarlier}
+		for _, s := range q.Spans {
+			if !p.OccurredAt.Before(s.Start) {
+				span = s
+			}
 		}
 		if p.OrgID == q.OrgID && p.OccurredAt.Before(q.End) && p.seq <= q.Cut && !(late && p.seq <= q.PreviousCut) &&
-			p.Model == line.Model && p.PriceVersion == line.PriceVersion && origin == line.Origin && quantityOf(p.Usage, line.Bucket) > 0 {
+			p.Model == line.Model && p.PriceVersion == line.PriceVersion && span.Origin == line.Origin && span.Segment == line.Segment && quantityOf(p.Usage, line.Bucket) > 0 {
 			want = append(want, textOf(p.Usage))
 		}
 	}

@@ -175,9 +175,8 @@ func closeTo(got, want uint32) bool {
 // wantInputs compares what an invoice counts with a recount.
 func (r *rig) wantInputs(counted []placed, q ledger.InputsQuery) ledger.Inputs {
 	r.t.Helper()
-	zone, err := time.LoadLocation(q.Timezone)
-	if err != nil {
-		r.t.Fatal(err)
+	key := func(model, version, origin string, segment int) string {
+		return fmt.Sprint(model, " ", version, " ", origin, " ", segment)
 	}
 	want := recount{}
 	var rows uint64
@@ -186,11 +185,13 @@ func (r *rig) wantInputs(counted []placed, q ledger.InputsQuery) ledger.Inputs {
 		if p.OrgID != q.OrgID || !p.OccurredAt.Before(q.End) || p.seq > q.Cut || late && p.seq <= q.PreviousCut {
 			continue
 		}
-		origin := ""
-		if late {
-			origin = p.OccurredAt.In(zone).Format("2006-01")
+		span := ledger.Span{Origin: ledger.OriginEarlier}
+		for _, s := range q.Spans {
+			if !p.OccurredAt.Before(s.Start) {
+				span = s
+			}
 		}
-		want.add(p.Model+" "+p.PriceVersion+" "+origin, p.Usage)
+		want.add(key(p.Model, p.PriceVersion, span.Origin, span.Segment), p.Usage)
 		rows++
 	}
 	in, err := r.store.Inputs(r.ctx, q)
@@ -200,10 +201,10 @@ func (r *rig) wantInputs(counted []placed, q ledger.InputsQuery) ledger.Inputs {
 	got := recount{}
 	for _, g := range in.Quantities {
 		errorsOf := uint64(0) // an invoice does not count errors
-		if w := want[g.Model+" "+g.PriceVersion+" "+g.Origin]; w != nil {
+		if w := want[key(g.Model, g.PriceVersion, g.Origin, g.Segment)]; w != nil {
 			errorsOf = w.Errors
 		}
-		got[g.Model+" "+g.PriceVersion+" "+g.Origin] = &Sums{Requests: g.Requests, InputTokens: g.Tokens.Input, CacheReadTokens: g.Tokens.CacheRead,
+		got[key(g.Model, g.PriceVersion, g.Origin, g.Segment)] = &Sums{Requests: g.Requests, InputTokens: g.Tokens.Input, CacheReadTokens: g.Tokens.CacheRead,
 			CacheWrite5mTokens: g.Tokens.CacheWrite5m, CacheWrite1hTokens: g.Tokens.CacheWrite1h, OutputTokens: g.Tokens.Output,
 			ReasoningTokens: g.Tokens.Reasoning, Images: g.Images, Cost: g.Cost, Errors: errorsOf}
 	}

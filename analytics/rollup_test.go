@@ -43,7 +43,7 @@ func TestProjectionsAnswer(t *testing.T) {
 	}
 	// Invoices read rows.
 	in, err := r.store.conn.Query(s.query(r.ctx, clickhouse.Parameters{
-		"org": g.orgs[0].String(), "start": milliParam(from), "end": milliParam(to), "zone": "UTC", "cut": "99", "previous_cut": "0"}), selectInputs)
+		"org": g.orgs[0].String(), "start": milliParam(from), "end": milliParam(to), "cut": "99", "previous_cut": "0", "starts_ms": "[0]"}), selectInputs)
 	if err == nil {
 		in.Close()
 		t.Error("a projection answers what invoices count")

@@ -111,13 +111,19 @@ func (r *rig) wantOracle(c *chaos, cuts []uint64) {
 			r.wantUsage(us, UsageQuery{OrgID: org, From: simStart, To: simEnd, Zone: "UTC", By: by, Limit: 100_000}, name)
 		}
 		r.wantDashboard(us, DashboardQuery{OrgID: org, From: simStart, To: simEnd, Zone: "UTC"})
-		first := ledger.InputsQuery{OrgID: org, Start: simStart, End: simMiddle, Cut: middle, Timezone: "UTC"}
-		second := ledger.InputsQuery{OrgID: org, Start: simMiddle, End: simEnd, Cut: o.seq, PreviousCut: middle, Timezone: "UTC"}
+		first := ledger.InputsQuery{OrgID: org, Start: simStart, End: simMiddle, Cut: middle, Spans: halves(simStart, simMiddle, "")}
+		second := ledger.InputsQuery{OrgID: org, Start: simMiddle, End: simEnd, Cut: o.seq, PreviousCut: middle,
+			Spans: append(halves(simStart, simMiddle, "2026-02"), halves(simMiddle, simEnd, "")...)}
 		n := r.wantInputs(o.counted, first).Rows + r.wantInputs(o.counted, second).Rows
 		if want := len(within(us, org, simStart, simEnd)); int(n) != want {
 			r.t.Fatalf("two invoices count %d rows of org %s, want %d", n, org, want)
 		}
 	}
+}
+
+// halves are the spans of a period whose plan changed in the middle.
+func halves(start, end time.Time, origin string) []ledger.Span {
+	return []ledger.Span{{Start: start, Origin: origin}, {Start: start.Add(end.Sub(start) / 2), Origin: origin, Segment: 1}}
 }
 
 // answers are what users see, as text.
@@ -133,7 +139,7 @@ func (r *rig) answers(c *chaos) string {
 		if err != nil {
 			r.t.Fatal(err)
 		}
-		in, err := r.store.Inputs(r.ctx, ledger.InputsQuery{OrgID: org, Start: simMiddle, End: simEnd, Cut: c.oracle.seq, Timezone: "UTC"})
+		in, err := r.store.Inputs(r.ctx, ledger.InputsQuery{OrgID: org, Start: simMiddle, End: simEnd, Cut: c.oracle.seq, Spans: halves(simStart, simMiddle, "2026-02")})
 		if err != nil {
 			r.t.Fatal(err)
 		}

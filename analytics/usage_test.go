@@ -61,9 +61,11 @@ func TestInvoiceInputsCountEachRowInOnePeriod(t *testing.T) {
 	total := decimal.Zero
 	for m := range 3 {
 		q := ledger.InputsQuery{OrgID: g.orgs[0], Start: time.Date(2026, time.Month(1+m), 1, 0, 0, 0, 0, time.UTC),
-			End: time.Date(2026, time.Month(2+m), 1, 0, 0, 0, 0, time.UTC), Cut: cuts[m], Timezone: "UTC"}
+			End: time.Date(2026, time.Month(2+m), 1, 0, 0, 0, 0, time.UTC), Cut: cuts[m]}
+		q.Spans = []ledger.Span{{Start: q.Start}}
 		if m > 0 {
 			q.PreviousCut = cuts[m-1]
+			q.Spans = append([]ledger.Span{{Start: q.Start.AddDate(0, -1, 0), Origin: q.Start.AddDate(0, -1, 0).Format("2006-01")}}, q.Spans...)
 		}
 		in, err := r.store.Inputs(r.ctx, q)
 		if err != nil {
@@ -83,8 +85,9 @@ func TestInvoiceInputsCountEachRowInOnePeriod(t *testing.T) {
 	if rows != 900 || !total.Equal(sum) {
 		t.Fatalf("three periods count %d rows and %s, want 900 and %s", rows, total, sum)
 	}
-	first, ok, err := r.store.FirstUse(r.ctx, g.orgs[0])
-	if err != nil || !ok || first.Month() != time.January {
-		t.Fatalf("first use = %s, %t, %v", first, ok, err)
+	stranger := uuid.New()
+	first, err := r.store.FirstUse(r.ctx, []uuid.UUID{g.orgs[0], stranger})
+	if _, used := first[stranger]; err != nil || used || first[g.orgs[0]].Month() != time.January {
+		t.Fatalf("first use = %v, %v", first, err)
 	}
 }

@@ -1,7 +1,9 @@
 package billing
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -22,17 +24,34 @@ type By struct {
 	Actor  string // e.g. "cli:alice"
 	Reason string
 	At     time.Time // now
+
+	// Key makes a command repeatable: the same request with the same key is carried
+	// out once and answered the same for ever, another request with it is
+	// ErrIdempotency. Keys are an org's own; those of commands without an org are
+	// the house's. Empty: the command is carried out each time that it is asked for.
+	// CreateOrg and CreateTeam need none: the id is their key.
+	Key string
 }
+
+// Outcome is what a command did.
+type Outcome[T any] struct {
+	Result   T
+	Replayed bool // a request with this key was carried out before; nothing was done now
+}
+
+// ErrIdempotency is returned when an idempotency key was used for another request.
+var ErrIdempotency = errors.New("the idempotency key was used for another request")
 
 // attemptsMax bounds how often a command decides anew because another writer was
 // first. Each lost race means that somebody else got something done.
 const attemptsMax = 64
 
-// Commands write orgs and teams. A command returns when Book shows what it
-// wrote, so something must be feeding Book's Apply.
+// Commands write orgs, teams, plans, profiles, and money. A command returns when
+// Book shows what it wrote, so something must be feeding Book's Apply.
 type Commands struct {
-	Log  Ledger
-	Book *Book
+	Log    Ledger
+	Book   *Book
+	Prices Prices // only ReRate and Correct need it
 }
 
 // CreateOrg creates an org under the caller's id; empty fields get the defaults,
@@ -94,6 +113,13 @@ func (c Commands) CreateTeam(ctx context.Context, team Team, by By) (Team, error
 		return Team{}, fmt.Errorf("create team %s: %w", team.Name, err)
 	}
 	return result, nil
+}
+
+// sameJSON compares two values of one type by what is written of them.
+func sameJSON(a, b any) bool {
+	x, errX := json.Marshal(a)
+	y, errY := json.Marshal(b)
+	return errX == nil && errY == nil && bytes.Equal(x, y)
 }
 
 func appendTo(subject string, last uint64, typ string, data any, by By) (*events.Append, error) {

@@ -10,7 +10,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/uuid"
-	"github.com/shopspring/decimal"
 
 	"aione/events"
 	"aione/ledger"
@@ -19,36 +18,34 @@ import (
 // BillingCycle is how often a plan is invoiced. The names cross the wire.
 type BillingCycle string
 
-// CycleMonthly invoices by calendar months of the org's zone, the only cycle.
+// CycleMonthly invoices by months of the org's zone from its anchor day on, the
+// only cycle.
 const CycleMonthly BillingCycle = "monthly"
 
-// OveragePolicy says what happens past a plan's included usage. The names cross
-// the wire.
-type OveragePolicy string
+// OveragePolicy says what happens past a plan's included usage.
+type OveragePolicy = ledger.OveragePolicy
 
-// OverageBill bills what is used past the included tokens at catalog prices;
-// OverageBlock turns it away.
+// OverageBill bills what is used past the included usage; OverageBlock would turn
+// it away, and no plan may have it (ErrNotEnforced).
 const (
-	OverageBill  OveragePolicy = "bill"
-	OverageBlock OveragePolicy = "block"
+	OverageBill  = ledger.OverageBill
+	OverageBlock = ledger.OverageBlock
 )
 
 // Plan is what an org has agreed to, from an instant until its next plan takes
-// over.
+// over. Limits change at the instant; money changes at the start of its local date.
 type Plan struct {
-	ID             uuid.UUID       `json:"id"` // of the plan, the same for all orgs that have it
-	Code           string          `json:"code"`
-	Name           string          `json:"name"`
-	BillingCycle   BillingCycle    `json:"billing_cycle"`
-	MonthlyFee     ledger.Amount   `json:"monthly_fee"`
-	IncludedTokens uint64          `json:"included_tokens"` // a month
-	RPMLimit       uint64          `json:"rpm_limit"`       // requests a minute of the whole org; 0 means no limit
-	TPMLimit       uint64          `json:"tpm_limit"`       // tokens a minute of the whole org; 0 means no limit
-	ModelsAllowed  []string        `json:"models_allowed"`  // standard ids; empty means every model
-	OveragePolicy  OveragePolicy   `json:"overage_policy"`
-	DiscountPct    decimal.Decimal `json:"discount_pct"`
-	Currency       string          `json:"currency"`       // the org's
-	EffectiveFrom  time.Time       `json:"effective_from"` // UTC, whole milliseconds
+	ID            uuid.UUID    `json:"id"` // of the plan, the same for all orgs that have it
+	Code          string       `json:"code"`
+	Version       int          `json:"version,omitempty"` // in the catalog of plans; 0 for a plan that is not from there
+	Name          string       `json:"name"`
+	BillingCycle  BillingCycle `json:"billing_cycle"`
+	ledger.Terms               // fee, included usage, charges, commitment, discounts, overage policy
+	RPMLimit      uint64       `json:"rpm_limit"`      // requests a minute of the whole org; 0 means no limit
+	TPMLimit      uint64       `json:"tpm_limit"`      // tokens a minute of the whole org; 0 means no limit
+	ModelsAllowed []string     `json:"models_allowed"` // standard ids; empty means every model
+	Currency      string       `json:"currency"`       // the org's
+	EffectiveFrom time.Time    `json:"effective_from"` // UTC, whole milliseconds
 
 	// EffectiveTo is when the org's next plan takes over; zero while there is none.
 	// It is never written: it follows from that plan.
@@ -65,10 +62,11 @@ type Assigned struct {
 	Plan  Plan      `json:"plan"`
 }
 
-// ErrNotBilledYet is returned when a plan promises what no invoice carries out
-// yet: a fee, included usage, a discount, or blocking past the included usage.
-// Such a plan is refused rather than stored and forgotten.
-var ErrNotBilledYet = errors.New("is not billed yet, so no plan may have it")
+// ErrNotEnforced is returned when a plan promises what nothing carries out:
+// blocking past the included usage. Admission blocks by balance and by budget,
+// both in money at list price; included usage is tokens or money of a billing
+// period after tiers. Such a plan is refused rather than stored and forgotten.
+var ErrNotEnforced = errors.New("cannot be enforced, so no plan may have it; set a budget instead")
 
 // DefaultPlanCode is the code of the plan of an org that was assigned none.
 const DefaultPlanCode = "pay-as-you-go"
@@ -89,42 +87,34 @@ func planID(code string) uuid.UUID { return events.DeriveID("plan", []byte(code)
 func defaultPlan(org Org) Plan {
 	return Plan{
 		ID: planID(DefaultPlanCode), Code: DefaultPlanCode, Name: "Pay as you go",
-		BillingCycle: CycleMonthly, OveragePolicy: OverageBill, Currency: org.Currency, EffectiveFrom: org.CreatedAt,
+		BillingCycle: CycleMonthly, Terms: ledger.Terms{OveragePolicy: OverageBill}, Currency: org.Currency, EffectiveFrom: org.CreatedAt,
 	}
 }
 
-// complete fills in defaults and checks the rest.
-func (p *Plan) complete(org Org, now time.Time) error {
+// complete fills in defaults and checks the rest, but for what depends on the org.
+func (p *Plan) complete() error {
 	if p.BillingCycle == "" {
 		p.BillingCycle = CycleMonthly
 	}
 	if p.OveragePolicy == "" {
 		p.OveragePolicy = OverageBill
 	}
-	if p.Currency == "" {
-		p.Currency = org.Currency
-	}
 	if p.ID == uuid.Nil {
 		p.ID = planID(p.Code)
 	}
-	if p.EffectiveFrom.IsZero() {
-		p.EffectiveFrom = now
-	}
-	p.EffectiveFrom = p.EffectiveFrom.UTC()
 	if err := checkName(p.Name); err != nil {
 		return err
+	}
+	if err := p.Terms.Check(); err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	switch {
 	case !planCodeForm.MatchString(p.Code):
 		return fmt.Errorf("%w: plan code %.70q is not 1 to 64 of a-z, 0-9 and -", ErrInvalid, p.Code)
 	case p.BillingCycle != CycleMonthly:
 		return fmt.Errorf("%w: billing cycle %.20q is not %s", ErrInvalid, p.BillingCycle, CycleMonthly)
-	case p.OveragePolicy != OverageBill && p.OveragePolicy != OverageBlock:
-		return fmt.Errorf("%w: overage policy %.20q is not %s or %s", ErrInvalid, p.OveragePolicy, OverageBill, OverageBlock)
-	case p.Currency != org.Currency:
-		return fmt.Errorf("%w: the org is invoiced in %s, not %.10q", ErrInvalid, org.Currency, p.Currency)
-	case !p.EffectiveFrom.Equal(p.EffectiveFrom.Truncate(time.Millisecond)):
-		return fmt.Errorf("%w: effective_from has parts of a millisecond", ErrInvalid)
+	case p.OveragePolicy == OverageBlock:
+		return fmt.Errorf("%w: overage_policy %s %w", ErrInvalid, OverageBlock, ErrNotEnforced)
 	case !p.EffectiveTo.IsZero():
 		return fmt.Errorf("%w: effective_to follows from the next plan and cannot be set", ErrInvalid)
 	}
@@ -133,25 +123,28 @@ func (p *Plan) complete(org Org, now time.Time) error {
 			return fmt.Errorf("%w: models_allowed has %.50q", ErrInvalid, id)
 		}
 	}
-	return p.promisesNothing()
+	return nil
 }
 
-// promisesNothing refuses what the invoicer does not carry out.
-func (p *Plan) promisesNothing() error {
-	promise := ""
-	switch {
-	case !p.MonthlyFee.IsZero():
-		promise = "monthly_fee"
-	case p.IncludedTokens != 0:
-		promise = "included_tokens"
-	case !p.DiscountPct.IsZero():
-		promise = "discount_pct"
-	case p.OveragePolicy == OverageBlock:
-		promise = "overage_policy block"
-	default:
-		return nil
+// completeFor fills in what depends on the org and checks it.
+func (p *Plan) completeFor(org Org, now time.Time) error {
+	if p.Currency == "" {
+		p.Currency = org.Currency
 	}
-	return fmt.Errorf("%w: %s %w", ErrInvalid, promise, ErrNotBilledYet)
+	if p.EffectiveFrom.IsZero() {
+		p.EffectiveFrom = now
+	}
+	p.EffectiveFrom = p.EffectiveFrom.UTC()
+	if err := p.complete(); err != nil {
+		return err
+	}
+	switch {
+	case p.Currency != org.Currency:
+		return fmt.Errorf("%w: the org is invoiced in %s, not %.10q", ErrInvalid, org.Currency, p.Currency)
+	case !p.EffectiveFrom.Equal(p.EffectiveFrom.Truncate(time.Millisecond)):
+		return fmt.Errorf("%w: effective_from has parts of a millisecond", ErrInvalid)
+	}
+	return nil
 }
 
 // AllowsModel reports whether the plan has a model, by its standard id.
@@ -161,59 +154,57 @@ func (p Plan) AllowsModel(id string) bool {
 
 // sameTerms compares all but the dates.
 func (p Plan) sameTerms(q Plan) bool {
-	return p.ID == q.ID && p.Code == q.Code && p.Name == q.Name && p.BillingCycle == q.BillingCycle &&
-		p.MonthlyFee.Cmp(q.MonthlyFee) == 0 && p.IncludedTokens == q.IncludedTokens && p.RPMLimit == q.RPMLimit &&
-		p.TPMLimit == q.TPMLimit && slices.Equal(p.ModelsAllowed, q.ModelsAllowed) && p.OveragePolicy == q.OveragePolicy &&
-		p.DiscountPct.Equal(q.DiscountPct) && p.Currency == q.Currency
+	p.EffectiveFrom, p.EffectiveTo = q.EffectiveFrom, q.EffectiveTo
+	return sameJSON(p, q)
 }
 
 // AssignPlan gives an org a plan from plan.EffectiveFrom on (zero: from now on),
 // which must not be past and must be later than the start of each plan assigned
-// before: history is not rewritten. Empty fields get the defaults of the default
-// plan. The same again changes nothing. It returns ErrNotFound when there is no
-// such org, ErrInvalid, and ErrNotBilledYet (also an ErrInvalid) for a plan with
-// a fee, included tokens, a discount or blocking.
-func (c Commands) AssignPlan(ctx context.Context, orgID uuid.UUID, plan Plan, by By) (Plan, error) {
-	now, fromNow := by.At.UTC().Truncate(time.Millisecond), plan.EffectiveFrom.IsZero()
-	var result Plan
-	err := c.decide(ctx, func() (*events.Append, error) {
-		last := c.Book.LastOn(planSubject(orgID)) // before the look: what is decided on must not be newer
-		org, err := c.Book.Org(orgID)
-		if err != nil {
-			return nil, err
-		}
-		p := plan
-		if err := p.complete(org, now); err != nil {
-			return nil, err
-		}
-		plans := c.Book.plansOf(orgID)
-		for i, old := range plans {
-			again := p.EffectiveFrom.Equal(old.EffectiveFrom) || fromNow && i == len(plans)-1 && !now.Before(old.EffectiveFrom)
-			if again && p.sameTerms(old) {
-				result = old
-				return nil, nil
-			}
-		}
-		if p.EffectiveFrom.Before(now) {
-			return nil, fmt.Errorf("%w: effective_from %s is past", ErrInvalid, p.EffectiveFrom)
-		}
-		if n := len(plans); n > 0 && !p.EffectiveFrom.After(plans[n-1].EffectiveFrom) {
-			return nil, fmt.Errorf("%w: plan %s starts at %s, the next must start later", ErrInvalid, plans[n-1].Code, plans[n-1].EffectiveFrom)
-		}
-		result = p
-		return appendTo(planSubject(orgID), last, TypePlanAssigned, Assigned{OrgID: orgID, Plan: p}, by)
-	})
-	if err != nil {
-		return Plan{}, fmt.Errorf("assign plan %.70s to org %s: %w", plan.Code, orgID, err)
-	}
-	return result, nil
+// before: history is not rewritten. Money changes at the start of that local date;
+// a period is split there. Empty fields get the defaults of the default plan. The
+// same again changes nothing, with or without a key. It returns ErrNotFound when
+// there is no such org, ErrInvalid, ErrIdempotency, and ErrNotEnforced (also an
+// ErrInvalid) for a plan that blocks.
+func (c Commands) AssignPlan(ctx context.Context, orgID uuid.UUID, plan Plan, by By) (Outcome[Plan], error) {
+	return c.assign(ctx, command{"assign plan", orgID, plan}, by, func() (Plan, error) { return plan, nil })
 }
 
-func (b *Book) applyPlan(r events.Record) error {
-	var assigned Assigned
-	if err := r.Into(&assigned); err != nil {
-		return err
-	}
+// assign gives an org the plan that choose comes up with.
+func (c Commands) assign(ctx context.Context, q command, by By, choose func() (Plan, error)) (Outcome[Plan], error) {
+	return carryOut(ctx, c, q, by, func(b *batch) (Plan, error) {
+		subject := planSubject(q.OrgID)
+		last := c.Book.LastOn(subject) // before the look: what is decided on must not be newer
+		org, err := c.Book.Org(q.OrgID)
+		if err != nil {
+			return Plan{}, err
+		}
+		p, err := choose()
+		if err != nil {
+			return Plan{}, err
+		}
+		fromNow := p.EffectiveFrom.IsZero()
+		if err := p.completeFor(org, b.by.At); err != nil {
+			return Plan{}, err
+		}
+		plans := c.Book.plansOf(q.OrgID)
+		for i, old := range plans {
+			again := p.EffectiveFrom.Equal(old.EffectiveFrom) || fromNow && i == len(plans)-1 && !b.by.At.Before(old.EffectiveFrom)
+			if again && p.sameTerms(old) {
+				return old, nil
+			}
+		}
+		if p.EffectiveFrom.Before(b.by.At) {
+			return Plan{}, fmt.Errorf("%w: effective_from %s is past", ErrInvalid, p.EffectiveFrom)
+		}
+		if n := len(plans); n > 0 && !p.EffectiveFrom.After(plans[n-1].EffectiveFrom) {
+			return Plan{}, fmt.Errorf("%w: plan %s starts at %s, the next must start later", ErrInvalid, plans[n-1].Code, plans[n-1].EffectiveFrom)
+		}
+		b.add(subject, last, TypePlanAssigned, Assigned{OrgID: q.OrgID, Plan: p})
+		return p, nil
+	})
+}
+
+func (b *Book) applyPlan(assigned Assigned) error {
 	a, err := b.known(assigned.OrgID)
 	if err != nil {
 		return err
@@ -224,6 +215,15 @@ func (b *Book) applyPlan(r events.Record) error {
 	}
 	a.plans = append(a.plans, p)
 	return nil
+}
+
+// moneyPlans are the plans as far as money goes.
+func (a *account) moneyPlans() []ledger.Plan {
+	plans := make([]ledger.Plan, len(a.plans))
+	for i, p := range a.plans {
+		plans[i] = ledger.Plan{Code: p.Code, Terms: p.Terms, From: p.EffectiveFrom}
+	}
+	return plans
 }
 
 // PlanAt is the plan of an org at an instant, or ErrNotFound when there is no

@@ -29,7 +29,8 @@ func TestPlanAt(t *testing.T) {
 		t.Fatalf("the default: %+v, %v", plan, err)
 	}
 	small := billing.Plan{Code: "small", Name: "Small", RPMLimit: 60, TPMLimit: 100_000, ModelsAllowed: []string{"gpt-4o"}}
-	got, err := n.AssignPlan(w.ctx, org.ID, small, w.by())
+	out, err := n.AssignPlan(w.ctx, org.ID, small, w.by())
+	got := out.Result
 	if err != nil || !got.EffectiveFrom.Equal(w.clock()) || got.ID == uuid.Nil || got.OveragePolicy != billing.OverageBill || got.Currency != "CNY" {
 		t.Fatalf("small: %+v, %v", got, err)
 	}
@@ -66,7 +67,7 @@ func TestAssignPlanIsIdempotent(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.setClock("2023-12-10T00:10:00Z")
-	if again, err := n.AssignPlan(w.ctx, org.ID, fromNow, w.by()); err != nil || !again.EffectiveFrom.Equal(first.EffectiveFrom) {
+	if again, err := n.AssignPlan(w.ctx, org.ID, fromNow, w.by()); err != nil || !again.Result.EffectiveFrom.Equal(first.Result.EffectiveFrom) {
 		t.Errorf("from now on, again: %+v, %v", again, err)
 	}
 	if _, err := n.AssignPlan(w.ctx, org.ID, later, w.by()); err != nil {
@@ -96,11 +97,9 @@ func TestAssignPlanRefuses(t *testing.T) {
 		change func(*billing.Plan)
 		want   error
 	}{
-		"fee":              {func(p *billing.Plan) { p.MonthlyFee = ledger.AmountFromInt(1) }, billing.ErrNotBilledYet},
-		"negative fee":     {func(p *billing.Plan) { p.MonthlyFee = ledger.AmountFromInt(-1) }, billing.ErrNotBilledYet},
-		"included":         {func(p *billing.Plan) { p.IncludedTokens = 1 }, billing.ErrNotBilledYet},
-		"discount":         {func(p *billing.Plan) { p.DiscountPct = decimal.New(1, -2) }, billing.ErrNotBilledYet},
-		"block":            {func(p *billing.Plan) { p.OveragePolicy = billing.OverageBlock }, billing.ErrNotBilledYet},
+		"negative fee":     {func(p *billing.Plan) { p.MonthlyFee = ledger.AmountFromInt(-1) }, ledger.ErrTerms},
+		"discount":         {func(p *billing.Plan) { p.DiscountPct = decimal.New(101, 0) }, ledger.ErrTerms},
+		"block":            {func(p *billing.Plan) { p.OveragePolicy = billing.OverageBlock }, billing.ErrNotEnforced},
 		"other policy":     {func(p *billing.Plan) { p.OveragePolicy = "ask" }, billing.ErrInvalid},
 		"yearly":           {func(p *billing.Plan) { p.BillingCycle = "yearly" }, billing.ErrInvalid},
 		"no code":          {func(p *billing.Plan) { p.Code = "" }, billing.ErrInvalid},
@@ -117,7 +116,7 @@ func TestAssignPlanRefuses(t *testing.T) {
 		p := billing.Plan{Code: "next", Name: "Next", EffectiveFrom: w.clock().Add(2 * time.Hour)}
 		x.change(&p)
 		_, err := n.AssignPlan(w.ctx, org.ID, p, w.by())
-		if !errors.Is(err, x.want) || !errors.Is(err, billing.ErrInvalid) || errors.Is(err, billing.ErrNotBilledYet) != (x.want == billing.ErrNotBilledYet) {
+		if !errors.Is(err, x.want) || !errors.Is(err, billing.ErrInvalid) || errors.Is(err, billing.ErrNotEnforced) != (x.want == billing.ErrNotEnforced) {
 			t.Errorf("%s: %v, want %v", name, err, x.want)
 		}
 	}

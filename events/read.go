@@ -26,6 +26,8 @@ type Message struct {
 	Seq     uint64
 	At      time.Time // when the log stored it, UTC; may step back, sequences do not
 	Data    []byte
+
+	more bool // messages of the same atomic batch follow
 }
 
 // idleCheck is how long a reader waits for a message before it asks whether the
@@ -151,8 +153,17 @@ func (r *Reader) Next(ctx context.Context) (Message, error) {
 		return Message{}, fmt.Errorf("%w: expected sequence %d, got %d", ErrGap, r.next, meta.Sequence.Stream)
 	}
 	r.next++
-	return Message{Shard: r.shard, Subject: a.m.Subject(), Seq: meta.Sequence.Stream, At: meta.Timestamp.UTC(), Data: a.m.Data()}, nil
+	h := a.m.Headers()
+	return Message{Shard: r.shard, Subject: a.m.Subject(), Seq: meta.Sequence.Stream, At: meta.Timestamp.UTC(), Data: a.m.Data(),
+		more: h.Get(batchIDHeader) != "" && h.Get(batchCommitHeader) == ""}, nil
 }
+
+// Headers that a message of an atomic batch keeps in the log; its last one has
+// the commit.
+const (
+	batchIDHeader     = "Nats-Batch-Id"
+	batchCommitHeader = "Nats-Batch-Commit"
+)
 
 var errReaderEnded = errors.New("the reader has ended")
 
@@ -300,6 +311,7 @@ func (l *Log) followOnce(ctx context.Context, from uint64, apply func(Record) er
 		if err != nil {
 			return next, &applyError{err}
 		}
+		rec.More = m.more
 		if err := apply(rec); err != nil {
 			return next, &applyError{fmt.Errorf("apply ledger sequence %d: %w", m.Seq, err)}
 		}

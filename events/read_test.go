@@ -132,8 +132,9 @@ type fakeMsg struct {
 func (m fakeMsg) Metadata() (*jetstream.MsgMetadata, error) {
 	return &jetstream.MsgMetadata{Sequence: jetstream.SequencePair{Stream: m.seq}}, nil
 }
-func (m fakeMsg) Subject() string { return "USAGE.0" }
-func (m fakeMsg) Data() []byte    { return nil }
+func (m fakeMsg) Subject() string      { return "USAGE.0" }
+func (m fakeMsg) Data() []byte         { return nil }
+func (m fakeMsg) Headers() nats.Header { return nil }
 
 func TestReaderRaisesGaps(t *testing.T) {
 	reaches := func(uint64) error { return nil }

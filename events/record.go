@@ -27,6 +27,10 @@ type Record struct {
 
 	Seq     uint64 `json:"-"` // stream sequence; 0 before it is appended
 	Subject string `json:"-"`
+
+	// More records follow that were appended with this one, by one call. A read model
+	// that must not show part of what was one decision waits for the last of them.
+	More bool `json:"-"`
 }
 
 // ErrNewerRecord is returned when a record was written by a newer version that

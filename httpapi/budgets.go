@@ -117,7 +117,7 @@ func (s *Server) setBudget(scope admission.Scope) authorised {
 			amount := req.BudgetLimit.decimal()
 			d.Amount = &amount
 		}
-		if err := s.config.Budgets.SetBudget(r.Context(), d, admission.By(s.byCaller(caller))); err != nil {
+		if err := s.config.Budgets.SetBudget(r.Context(), d, s.admissionBy(caller)); err != nil {
 			return err
 		}
 		return s.answerBudget(w, org, scope, id)
@@ -156,6 +156,12 @@ func (s *Server) answerBudget(w http.ResponseWriter, org billing.Org, scope admi
 	return nil
 }
 
+// admissionBy is byCaller for the limits.
+func (s *Server) admissionBy(caller keys.Key) admission.By {
+	by := s.byCaller(caller)
+	return admission.By{Actor: by.Actor, Reason: by.Reason, At: by.At}
+}
+
 // limitsUnavailable is a 503 while what has been spent is not known yet.
 func limitsUnavailable(err error) error {
 	if errors.Is(err, admission.ErrNotReady) {
@@ -181,7 +187,7 @@ func (s *Server) setOrgLimits(w http.ResponseWriter, r *http.Request, caller key
 	if req.TPMLimit != nil {
 		rates.TPM = *req.TPMLimit
 	}
-	if err := s.config.Budgets.SetLimits(r.Context(), org.ID, rates, admission.By(s.byCaller(caller))); err != nil {
+	if err := s.config.Budgets.SetLimits(r.Context(), org.ID, rates, s.admissionBy(caller)); err != nil {
 		return err
 	}
 	return s.answerOrgLimits(w, org)
@@ -213,7 +219,7 @@ func (s *Server) setCreditLimit(w http.ResponseWriter, r *http.Request, caller k
 	if _, err := s.readCommand(w, r, caller, &req); err != nil {
 		return err
 	}
-	if err := s.config.Budgets.SetCreditLimit(r.Context(), org.ID, req.CreditLimit.decimal(), admission.By(s.byCaller(caller))); err != nil {
+	if err := s.config.Budgets.SetCreditLimit(r.Context(), org.ID, req.CreditLimit.decimal(), s.admissionBy(caller)); err != nil {
 		return err
 	}
 	return s.answerCreditLimit(w, org)

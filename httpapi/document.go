@@ -107,6 +107,9 @@ func (at *route) describeSuccess(op *huma.Operation, made schemas) {
 		yes.Headers[countedSeqHeader] = integerHeader("Its sequence in the organisation's stream.")
 		yes.Headers[behindHeader] = textHeader("How many envelopes in the stream are not counted yet; unknown if nobody can tell now.")
 	}
+	if at.answer.replayed {
+		yes.Headers[replayedHeader] = textHeader("true if the request was carried out before, and nothing was done now.")
+	}
 	if at.answer.paged {
 		yes.Headers["X-Total-Count"] = integerHeader("How many there are in all.")
 		yes.Headers["Link"] = textHeader("first, prev, next and last page (RFC 8288).")

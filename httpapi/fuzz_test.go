@@ -83,6 +83,8 @@ func (f *fuzzer) right(t *rapid.T, name string, s documentSchema) string {
 		return pick(t, name, "gpt-4o", "haiku-4-5", "claude-haiku-4-5", "dollar-model", "gpt-4o ", "名前", "..")
 	case name == "n":
 		return "1"
+	case name == "code":
+		return pick(t, name, "0", "7")
 	}
 	return pick(t, name, "gpt-4o", "UTC", "a b", "名前", "Ω≈ç", "10.0.0.1", "2001:db8::/32", "=1+1", "'; DROP TABLE usage; --", `\"{}%s`)
 }
@@ -164,11 +166,17 @@ func (f *fuzzer) paths(t *rapid.T, a *asked) {
 		switch rapid.IntRange(0, 5).Draw(t, name+" is") {
 		case 0:
 			a.breaks("path", name)
+			if schemas[name].Type == "string" && schemas[name].Format == "" {
+				return pick(t, name, "%FF%FE", "%00", "a%20b", huge, "..%5C..", "é", "Ab")
+			}
 			return pick(t, name, "x", "-1", "0", "%FF%FE", "%00", "a%20b", huge, "null", "..%5C..", "urn:uuid:"+uuid.NewString())
 		case 1:
 			a.unknown = true
-			if schemas[name].Type == "integer" {
+			switch {
+			case schemas[name].Type == "integer":
 				return "77"
+			case schemas[name].Format == "":
+				return pick(t, name, "7777777", "0000")
 			}
 			return uuid.NewString()
 		}
@@ -178,6 +186,7 @@ func (f *fuzzer) paths(t *rapid.T, a *asked) {
 
 // json draws a JSON value for a schema; ok is whether the schema takes it.
 func (f *fuzzer) json(t *rapid.T, name string, s documentSchema) (value string, ok bool) {
+	s = f.document.resolve(s)
 	types, nullable := typesOf(s)
 	mode := rapid.IntRange(0, 19).Draw(t, name+" is")
 	if mode == 0 {
@@ -221,6 +230,19 @@ func (f *fuzzer) json(t *rapid.T, name string, s documentSchema) (value string, 
 			items[i], ok = item, ok && itemOK
 		}
 		return "[" + strings.Join(items, ",") + "]", ok
+	case "object":
+		ok = true
+		var members []string
+		for _, member := range slices.Sorted(keysOf(s.Properties)) {
+			if rapid.IntRange(0, 5).Draw(t, member+" there") == 0 {
+				ok = ok && !slices.Contains(s.Required, member)
+				continue
+			}
+			value, memberOK := f.json(t, member, s.Properties[member])
+			ok = ok && memberOK
+			members = append(members, fmt.Sprintf("%q:%s", member, value))
+		}
+		return "{" + strings.Join(members, ",") + "}", ok
 	}
 	if len(s.Properties) > 0 || s.Ref != "" {
 		var members []string
@@ -409,6 +431,7 @@ func (a *asked) has(d apiDocument, at string) bool {
 func TestFuzzedRequests(t *testing.T) {
 	r, x, _, invoice := fullRig(t)
 	f := &fuzzer{document: readDocument(t, r.get("/openapi.json", "").body)}
+	note := r.creditNoteOf(x, invoice)
 	tokens := map[keys.Scope]string{}
 	for _, scope := range allScopes {
 		tokens[scope] = r.token(x, scope)
@@ -423,7 +446,7 @@ func TestFuzzedRequests(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			f.ids = map[string]string{"key_id": k.ID.String(), "team_id": x.team.ID.String(), "invoice_id": invoice.String(), "org_id": x.org.ID.String(), "n": "1"}
+			f.ids = map[string]string{"key_id": k.ID.String(), "team_id": x.team.ID.String(), "invoice_id": invoice.String(), "org_id": x.org.ID.String(), "credit_note_id": note.String(), "n": "1"}
 			a := f.draw(t)
 			req, err := http.NewRequest(a.op.method, r.server.URL+a.path+"?"+strings.Join(a.query, "&"), strings.NewReader(a.body))
 			if err != nil {

@@ -107,7 +107,7 @@ func newRig(t testing.TB, engines *embedded.Engines, change ...func(*Config)) *r
 	r.log = must(events.Open(ctx, nc, events.Options{}))
 	r.book, r.catalog = billing.NewBook(), catalog.New()
 	r.keys = must(keys.NewSet(keys.Config{Now: r.clock.Now, Peppers: []keys.Pepper{{Version: 1, Secret: bytes.Repeat([]byte{7}, 32)}}}))
-	r.commands = billing.Commands{Log: r.log, Book: r.book}
+	r.commands = billing.Commands{Log: r.log, Book: r.book, Prices: r.catalog}
 	r.limiter = must(admission.New(admission.Config{Zones: r.book, Now: r.clock.Now}))
 	if err := r.limiter.Restore(ctx, admission.History{}); err != nil {
 		t.Fatal(err)
@@ -139,7 +139,7 @@ func newRig(t testing.TB, engines *embedded.Engines, change ...func(*Config)) *r
 	}
 	r.invoicer = &billing.Invoicer{Log: r.log, Book: r.book, Prices: r.catalog, Usage: r.projection, Clock: r.clock.Now}
 	r.config = Config{
-		Keys: r.keys, Orgs: r.book, Invoices: r.book, Upcoming: r.invoicer, Usage: r.projection, Catalog: r.catalog, Log: r.log,
+		Keys: r.keys, Orgs: r.book, Books: r.book, Accounts: r.book, Profiles: r.book, Finance: r.commands, PlanCatalog: r.book, Upcoming: r.invoicer, Usage: r.projection, Catalog: r.catalog, Log: r.log,
 		KeyCommands: r.keys, Plans: r.book, Tenants: r.commands, Assigner: r.commands, PriceList: r.catalog, InvoiceRun: r.invoicer, Ledger: r.log,
 		Budgets: admission.Commands{Log: r.log, Limiter: r.limiter}, Standings: r.limiter,
 		Now: r.clock.Now, Logger: slog.New(slog.NewTextHandler(r.logged, nil)), Checks: checks, Collectors: collectors,

@@ -246,7 +246,8 @@ func TestTenantsAreWalls(t *testing.T) {
 	r, x, other, invoice := fullRig(t)
 	d := readDocument(t, r.get("/openapi.json", "").body)
 	// acme has all of these; rival asks for them
-	theirs := map[string]string{"key_id": x.key.ID.String(), "team_id": x.team.ID.String(), "invoice_id": invoice.String(), "n": "1"}
+	theirs := map[string]string{"key_id": x.key.ID.String(), "team_id": x.team.ID.String(), "invoice_id": invoice.String(), "n": "1",
+		"credit_note_id": r.creditNoteOf(x, invoice).String()}
 	tokens := map[keys.Scope]string{}
 	for _, scope := range allScopes {
 		tokens[scope] = r.token(other, scope)
@@ -297,9 +298,9 @@ func TestTenantsAreWalls(t *testing.T) {
 // TestMassAssignment: what a body does not name in the document is refused, and
 // first of all what only the platform may set.
 func TestMassAssignment(t *testing.T) {
-	r, x, other, _ := fullRig(t)
+	r, x, other, invoice := fullRig(t)
 	d := readDocument(t, r.get("/openapi.json", "").body)
-	ids := map[string]string{"key_id": x.key.ID.String(), "team_id": x.team.ID.String(), "org_id": x.org.ID.String()}
+	ids := map[string]string{"key_id": x.key.ID.String(), "team_id": x.team.ID.String(), "org_id": x.org.ID.String(), "invoice_id": invoice.String(), "code": "AIONE"}
 	bodies := 0
 	for _, op := range d.operations {
 		schema, ok := op.takes()

@@ -36,7 +36,7 @@ func (at *route) call() call {
 	return c
 }
 
-var pathExamples = map[string]string{"n": "1", "model": "gemini-2.5-flash"}
+var pathExamples = map[string]string{"n": "1", "model": "gemini-2.5-flash", "code": "team"}
 
 // samples calls the route with curl, JavaScript, Go and Python.
 func (at *route) samples() []sample {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/big"
 	"strings"
 
 	"github.com/shopspring/decimal"
@@ -116,12 +117,70 @@ func (a *Amount) UnmarshalJSON(b []byte) error {
 }
 
 // RoundHalfEvenToMinor rounds to the minor units of a currency, a half to the
-// even neighbour. It is the only rounding of money in the module, and the
-// invoice line is the only place that calls it.
+// even neighbour. It is the only rounding of money in the module, and each amount
+// on an invoice goes through it once.
 func RoundHalfEvenToMinor(a Amount, currency string) (Amount, error) {
+	return roundRatio(a.d, one, one, currency)
+}
+
+var one, hundred = decimal.New(1, 0), decimal.New(100, 0)
+
+// roundRatio is RoundHalfEvenToMinor of d × num ÷ den, where that need not be a
+// decimal: it divides integers, so that nothing is rounded before. den is
+// positive.
+func roundRatio(d, num, den decimal.Decimal, currency string) (Amount, error) {
 	places, ok := MinorUnits(currency)
 	if !ok {
 		return Amount{}, fmt.Errorf("%q: %w", currency, ErrUnknownCurrency)
 	}
-	return NewAmount(a.d.RoundBank(places))
+	if den.Sign() <= 0 {
+		return Amount{}, fmt.Errorf("%w: a ratio of %s to %s", ErrAmount, num, den)
+	}
+	n := new(big.Int).Mul(d.Coefficient(), num.Coefficient())
+	by := new(big.Int).Set(den.Coefficient())
+	shift := int64(d.Exponent()) + int64(num.Exponent()) - int64(den.Exponent()) + int64(places)
+	power := new(big.Int).Exp(big.NewInt(10), big.NewInt(max(shift, -shift)), nil)
+	if shift >= 0 {
+		n.Mul(n, power)
+	} else {
+		by.Mul(by, power)
+	}
+	quotient, rest := new(big.Int).QuoRem(n, by, new(big.Int)) // toward zero
+	switch rest.Lsh(rest.Abs(rest), 1).Cmp(by) {
+	case 1:
+		quotient.Add(quotient, big.NewInt(int64(n.Sign())))
+	case 0:
+		if quotient.Bit(0) == 1 {
+			quotient.Add(quotient, big.NewInt(int64(n.Sign())))
+		}
+	}
+	return NewAmount(decimal.NewFromBigInt(quotient, -places))
+}
+
+// prorate is a's share of days out of ofDays, rounded once.
+func prorate(a Amount, days, ofDays int, currency string) (Amount, error) {
+	return roundRatio(a.d, decimal.NewFromInt(int64(days)), decimal.NewFromInt(int64(ofDays)), currency)
+}
+
+// percentOf is pct percent of a, rounded once.
+func percentOf(a Amount, pct decimal.Decimal, currency string) (Amount, error) {
+	return roundRatio(a.d, pct, hundred, currency)
+}
+
+// isMinor reports whether a is a whole number of minor units.
+func isMinor(a Amount, currency string) bool {
+	places, ok := MinorUnits(currency)
+	return ok && a.d.Truncate(places).Equal(a.d)
+}
+
+// sumOf adds up, or returns ErrAmount when the sum is out of range.
+func sumOf(amounts ...Amount) (Amount, error) {
+	var sum Amount
+	for _, a := range amounts {
+		var err error
+		if sum, err = sum.Add(a); err != nil {
+			return Amount{}, err
+		}
+	}
+	return sum, nil
 }

@@ -7,11 +7,9 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/google/uuid"
-	"github.com/shopspring/decimal"
-
 	"aione/catalog"
 	"aione/events"
+	"github.com/google/uuid"
 )
 
 // Status is where an invoice stands: draft → issued → paid | overdue | void.
@@ -25,25 +23,11 @@ const (
 	StatusVoid    Status = "void"    // cancelled by a credit note
 )
 
-// Line is one bucket of one model at one price version.
-type Line struct {
-	Model        string          `json:"model"`
-	Bucket       Bucket          `json:"bucket"`
-	PriceVersion string          `json:"price_version"`
-	Origin       string          `json:"origin,omitempty"` // label of the closed period that late usage occurred in; empty for usage in time
-	Quantity     uint64          `json:"quantity"`
-	Unit         Unit            `json:"unit"`
-	UnitPrice    decimal.Decimal `json:"unit_price"` // per 1,000,000 tokens, per image or per request
-	Exact        Amount          `json:"exact"`      // Quantity × UnitPrice, not rounded
-	Amount       Amount          `json:"amount"`     // Exact, rounded once
-}
-
-// Late reports whether the line adjusts a period that was closed before its
-// usage arrived.
-func (l Line) Late() bool { return l.Origin != "" }
-
 // Invoice is what an org owes for a period, with all that it was computed from.
 // Nothing of an issued invoice changes but its Status.
+//
+//	Total = Subtotal + Adjustments - Discount + Tax - CreditsApplied + Carried
+//	      = Σ Amount of the lines
 type Invoice struct {
 	ID          uuid.UUID `json:"id"`     // derived from org and period
 	Number      string    `json:"number"` // empty on a draft
@@ -57,15 +41,38 @@ type Invoice struct {
 	DueDate     Date      `json:"due_date"` // CreatedOn + TermsDays
 	Status      Status    `json:"status"`
 
-	Lines []Line `json:"lines"`
-	Exact Amount `json:"exact"` // Σ Exact of the lines = cost of the usage, for comparison only
-	Total Amount `json:"total"` // Σ Amount of the lines
+	Lines          []Line      `json:"lines"`
+	Exact          Amount      `json:"exact"`           // Σ Exact of the lines, for comparison only
+	Subtotal       Amount      `json:"subtotal"`        // usage, fees and true-ups of the period
+	Adjustments    Amount      `json:"adjustments"`     // late usage of closed periods
+	Discount       Amount      `json:"discount"`        // ≥ 0, lowers the total
+	Tax            Amount      `json:"tax"`             // added; below zero with a base below zero
+	TaxIncluded    Amount      `json:"tax_included"`    // inside the prices, not added
+	Taxes          []TaxAmount `json:"taxes,omitempty"` // a rate each
+	CreditsApplied Amount      `json:"credits_applied"` // ≥ 0, lowers the total
+	Carried        Amount      `json:"carried"`         // ≥ 0: what lies below zero, carried to the org's prepaid balance
+	Total          Amount      `json:"total"`           // ≥ 0, what is to be paid
 
 	Cut         uint64          `json:"cut"`          // usage up to this sequence is counted
 	PreviousCut uint64          `json:"previous_cut"` // cut of the org's previous period
-	Prices      []catalog.Price `json:"prices"`       // the price versions used, in full, by version
-	Inputs      Inputs          `json:"inputs"`       // in canonical order
-	InputHash   Hash            `json:"input_hash"`   // of all that the lines were computed from
+	Segments    []Segment       `json:"segments"`     // of the period, with the terms in force
+	Next        Segment         `json:"next,omitzero"`
+	Advance     Amount          `json:"advance"` // fee of this period that the previous invoice charged
+	TaxRates    []TaxRate       `json:"tax_rates,omitempty"`
+	Credits     []Credit        `json:"credits,omitempty"`    // those used, in the order of use, as they were before
+	Origins     []Origin        `json:"origins,omitempty"`    // the closed periods of late usage, oldest first
+	Correction  *Correction     `json:"correction,omitempty"` // of an invoice that replaces a void one
+	Prices      []catalog.Price `json:"prices"`               // the price versions used, in full, by version
+	Inputs      Inputs          `json:"inputs"`               // in canonical order
+	InputHash   Hash            `json:"input_hash"`           // of all that the lines were computed from
+}
+
+// TaxAmount is what one rate comes to. Base is net of exclusive and gross of
+// inclusive taxes.
+type TaxAmount struct {
+	TaxRate
+	Base   Amount `json:"base"`
+	Amount Amount `json:"amount"` // rounded once
 }
 
 // Hash is a SHA-256 sum, written in hexadecimal.
@@ -89,6 +96,12 @@ func (h *Hash) UnmarshalText(b []byte) error {
 // InvoiceID names the one invoice of an org and period.
 func InvoiceID(orgID uuid.UUID, periodLabel string) uuid.UUID {
 	return events.DeriveID("invoice", orgID[:], []byte(periodLabel))
+}
+
+// CorrectedInvoiceID names the n-th invoice that replaces the one of an org and
+// period, from 1 on.
+func CorrectedInvoiceID(orgID uuid.UUID, periodLabel string, n int) uuid.UUID {
+	return events.DeriveID("corrected invoice", orgID[:], []byte(periodLabel), fmt.Append(nil, n))
 }
 
 // InvoiceNumber is the n-th number of a legal entity's series of a year.
@@ -119,20 +132,35 @@ var ErrNotReproducible = errors.New("invoice cannot be reproduced from its input
 // Recompute bills the invoice's own inputs again. An untouched invoice gives the
 // same CanonicalBytes; Prove compares them.
 func Recompute(inv Invoice) (Invoice, error) {
-	prices := make(map[string]catalog.Price, len(inv.Prices))
-	for _, p := range inv.Prices {
-		prices[p.Version] = p
-	}
-	again, err := Bill(BillInput{
-		OrgID: inv.OrgID, LegalEntity: inv.LegalEntity, Currency: inv.Currency, Period: inv.Period,
-		CreatedAt: inv.CreatedAt, CreatedOn: inv.CreatedOn, TermsDays: inv.TermsDays,
-		Cut: inv.Cut, PreviousCut: inv.PreviousCut, Inputs: inv.Inputs, Prices: prices,
-	})
+	again, err := Bill(inv.billInput())
 	if err != nil {
 		return Invoice{}, fmt.Errorf("recompute invoice %s: %w", inv.Number, err)
 	}
 	again.Number, again.Status = inv.Number, inv.Status
 	return again, nil
+}
+
+// billInput is what the invoice was computed from.
+func (inv *Invoice) billInput() BillInput {
+	prices := make(map[string]catalog.Price, len(inv.Prices))
+	for _, p := range inv.Prices {
+		prices[p.Version] = p
+	}
+	return BillInput{
+		OrgID: inv.OrgID, LegalEntity: inv.LegalEntity, Currency: inv.Currency, Period: inv.Period,
+		CreatedAt: inv.CreatedAt, CreatedOn: inv.CreatedOn, TermsDays: inv.TermsDays,
+		Segments: inv.Segments, Next: inv.Next, Advance: inv.Advance, TaxRates: inv.TaxRates, Credits: inv.Credits,
+		Cut: inv.Cut, PreviousCut: inv.PreviousCut, Inputs: inv.Inputs, Origins: inv.Origins, Prices: prices,
+		Correction: inv.Correction,
+	}
+}
+
+// InputsQuery asks again for the usage that the invoice counted.
+func (inv Invoice) InputsQuery() InputsQuery {
+	return InputsQuery{
+		OrgID: inv.OrgID, Start: inv.Period.Start, End: inv.Period.End, Cut: inv.Cut, PreviousCut: inv.PreviousCut,
+		Spans: SpansOf(inv.Origins, inv.Segments),
+	}
 }
 
 // Prove recomputes the invoice and returns ErrNotReproducible unless it comes

@@ -1,9 +1,9 @@
 package ledger
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -15,41 +15,9 @@ import (
 // not be written.
 var ErrJournal = errors.New("invalid journal")
 
-// Account names one account, "<kind>:<owner>".
-type Account string
-
-// Kinds of accounts.
-const (
-	KindReceivable = "receivable" // what an org owes
-	KindRevenue    = "revenue"    // what was earned, by what for
-)
-
-// RevenueUsage is earned by metered usage.
-const RevenueUsage Account = KindRevenue + ":usage"
-
-// Receivable is what an org owes.
-func Receivable(orgID uuid.UUID) Account { return Account(KindReceivable + ":" + orgID.String()) }
-
-// Kind is the part of the name that decides which flows are allowed.
-func (a Account) Kind() string {
-	kind, _, _ := strings.Cut(string(a), ":")
-	return kind
-}
-
-// Code says what a transfer is for.
-type Code string
-
-const (
-	CodeUsage     Code = "usage"      // usage of the invoice's own period
-	CodeLateUsage Code = "late_usage" // usage of an earlier period that arrived after it was closed
-)
-
-// flows are the allowed ways of money. A balanced journal can still be wrong; a
-// transfer that is on no line here is.
-var flows = map[Code]struct{ debit, credit string }{
-	CodeUsage:     {KindReceivable, KindRevenue},
-	CodeLateUsage: {KindReceivable, KindRevenue},
-}
+// ErrChain is returned when a journal does not follow the one before it: one of
+// them was changed, removed, added or moved.
+var ErrChain = errors.New("journal chain is broken")
 
 // Transfer moves a positive amount from the credited to the debited account. It
 // is immutable.
@@ -60,6 +28,7 @@ type Transfer struct {
 	Amount   Amount    `json:"amount"`
 	Currency string    `json:"currency"`
 	Code     Code      `json:"code"`
+	Reversal bool      `json:"reversal,omitempty"` // it goes against the way of its Code
 	At       time.Time `json:"at"`
 }
 
@@ -70,61 +39,55 @@ type Posting struct {
 	Amount   Amount
 }
 
-// Journal is the transfers that are written together, for one cause.
+// Journal is the transfers that are written together, for one cause. The sealed
+// journals of an org are a chain: each holds the hash of the one before.
 type Journal struct {
 	ID        uuid.UUID  `json:"id"`
-	CauseID   uuid.UUID  `json:"cause_id"` // e.g. the invoice
+	CauseID   uuid.UUID  `json:"cause_id"`   // the document: invoice, credit note, payment …
+	CauseHash Hash       `json:"cause_hash"` // of the document's canonical bytes
 	Transfers []Transfer `json:"transfers"`
+
+	Seq      uint64 `json:"seq"`      // 1 is the org's first; 0 when not sealed
+	Previous Hash   `json:"previous"` // Hash of the org's journal before, zero for the first
+	Hash     Hash   `json:"hash"`     // of all the other fields, in canonical bytes
 }
 
-// InvoiceJournal books an invoice: the org owes each line, and the line was
-// earned. Lines that round to nothing move nothing.
-func InvoiceJournal(inv Invoice) (Journal, error) {
-	j := Journal{ID: events.DeriveID("journal", inv.ID[:]), CauseID: inv.ID}
-	booked := Amount{}
-	for i, l := range inv.Lines {
-		if l.Amount.IsZero() {
-			continue
-		}
-		code := CodeUsage
-		if l.Late() {
-			code = CodeLateUsage
-		}
-		j.Transfers = append(j.Transfers, Transfer{
-			ID:    events.DeriveID("transfer", inv.ID[:], fmt.Append(nil, i)),
-			Debit: Receivable(inv.OrgID), Credit: RevenueUsage,
-			Amount: l.Amount, Currency: inv.Currency, Code: code, At: inv.CreatedAt,
-		})
-		var err error
-		if booked, err = booked.Add(l.Amount); err != nil {
-			return Journal{}, err
-		}
+// newJournal begins a journal. Its id and those of its transfers follow from the
+// document: the same document gives the same journal.
+func newJournal(cause document) Journal {
+	id := cause.id()
+	return Journal{ID: events.DeriveID("journal", id[:]), CauseID: id, CauseHash: hashOf(cause)}
+}
+
+func hashOf(d document) Hash { return sha256.Sum256(d.canonicalBytes()) }
+
+// move adds a transfer of code, whose debit and credit are as in flows. A
+// negative amount goes the other way; nothing moves nothing.
+func (j *Journal) move(code Code, debit, credit Account, amount Amount, currency string, at time.Time) {
+	if amount.IsZero() {
+		return
 	}
-	// The pair of the sum in Bill: what is owed is what the paper says.
-	if booked.Cmp(inv.Total) != 0 {
-		return Journal{}, fmt.Errorf("%w: invoice %s says %s, its lines %s", ErrJournal, inv.Number, inv.Total, booked)
+	reversal := amount.Sign() < 0
+	if reversal {
+		debit, credit, amount = credit, debit, amount.Neg()
 	}
-	return j, j.Check()
+	j.Transfers = append(j.Transfers, Transfer{
+		ID:    events.DeriveID("transfer", j.CauseID[:], fmt.Append(nil, len(j.Transfers))),
+		Debit: debit, Credit: credit, Amount: amount, Currency: currency, Code: code, Reversal: reversal, At: at.UTC(),
+	})
 }
 
 // Check returns ErrJournal unless every transfer is sound, goes an allowed way
 // and has an id of its own, and all postings sum to zero in each currency.
 func (j Journal) Check() error {
 	seen := make(map[uuid.UUID]bool, len(j.Transfers))
-	for _, t := range j.Transfers {
-		flow, known := flows[t.Code]
-		_, isCurrency := MinorUnits(t.Currency)
-		switch {
-		case t.ID == uuid.Nil || seen[t.ID]:
+	for i := range j.Transfers {
+		t := &j.Transfers[i]
+		if t.ID == uuid.Nil || seen[t.ID] {
 			return fmt.Errorf("%w: transfer id %s is missing or repeated", ErrJournal, t.ID)
-		case t.Amount.Sign() <= 0:
-			return fmt.Errorf("%w: transfer %s moves %s", ErrJournal, t.ID, t.Amount)
-		case !isCurrency:
-			return fmt.Errorf("%w: transfer %s is in %q", ErrJournal, t.ID, t.Currency)
-		case !known:
-			return fmt.Errorf("%w: transfer %s has the unknown code %q", ErrJournal, t.ID, t.Code)
-		case t.Debit.Kind() != flow.debit || t.Credit.Kind() != flow.credit:
-			return fmt.Errorf("%w: transfer %s: %s may not go from %s to %s", ErrJournal, t.ID, t.Code, t.Credit, t.Debit)
+		}
+		if err := t.check(); err != nil {
+			return err
 		}
 		seen[t.ID] = true
 	}
@@ -144,6 +107,25 @@ func (j Journal) Check() error {
 	return nil
 }
 
+func (t *Transfer) check() error {
+	flow, known := flows[t.Code]
+	if t.Reversal {
+		flow.debit, flow.credit = flow.credit, flow.debit
+	}
+	_, isCurrency := MinorUnits(t.Currency)
+	switch {
+	case t.Amount.Sign() <= 0:
+		return fmt.Errorf("%w: transfer %s moves %s", ErrJournal, t.ID, t.Amount)
+	case !isCurrency:
+		return fmt.Errorf("%w: transfer %s is in %q", ErrJournal, t.ID, t.Currency)
+	case !known:
+		return fmt.Errorf("%w: transfer %s has the unknown code %q", ErrJournal, t.ID, t.Code)
+	case t.Debit.Kind() != flow.debit || t.Credit.Kind() != flow.credit:
+		return fmt.Errorf("%w: transfer %s: %s may not go from %s to %s", ErrJournal, t.ID, t.Code, t.Credit, t.Debit)
+	}
+	return nil
+}
+
 // Postings are the two sides of every transfer.
 func (j Journal) Postings() []Posting {
 	ps := make([]Posting, 0, 2*len(j.Transfers))
@@ -153,4 +135,37 @@ func (j Journal) Postings() []Posting {
 			Posting{Account: t.Credit, Currency: t.Currency, Amount: t.Amount.Neg()})
 	}
 	return ps
+}
+
+// Seal returns the journal as the one that follows previous in its org's chain;
+// the zero Journal is before the first.
+func (j Journal) Seal(previous Journal) Journal {
+	j.Seq, j.Previous = previous.Seq+1, previous.Hash
+	j.Hash = j.chainHash()
+	return j
+}
+
+// VerifyChain returns ErrChain unless the journals are an org's whole chain, from
+// the first on.
+func VerifyChain(journals []Journal) error {
+	var previous Journal
+	for i := range journals {
+		if err := journals[i].follows(previous); err != nil {
+			return err
+		}
+		previous = journals[i]
+	}
+	return nil
+}
+
+func (j *Journal) follows(previous Journal) error {
+	switch {
+	case j.Seq != previous.Seq+1:
+		return fmt.Errorf("%w: journal %s is number %d after %d", ErrChain, j.ID, j.Seq, previous.Seq)
+	case j.Previous != previous.Hash:
+		return fmt.Errorf("%w: journal %d follows %s, the one before is %s", ErrChain, j.Seq, j.Previous, previous.Hash)
+	case j.Hash != j.chainHash():
+		return fmt.Errorf("%w: journal %d is not what its hash says", ErrChain, j.Seq)
+	}
+	return nil
 }

@@ -124,6 +124,7 @@ func drawBill(t *rapid.T) BillInput {
 		Prices: make(map[string]catalog.Price),
 	}
 	in.CreatedOn = DateOf(in.CreatedAt, zone)
+	in.Origins = []Origin{{Period: PeriodOf(time.Date(2023, 9, 15, 0, 0, 0, 0, time.UTC), zone)}, {Period: PeriodOf(time.Date(2023, 10, 15, 0, 0, 0, 0, time.UTC), zone)}}
 	for _, version := range []string{"a@1", "a@2", "b@1"} {
 		price := drawPrice(t, version[:1], version, currency)
 		in.Prices[version] = price

@@ -19,24 +19,50 @@ import (
 )
 
 // The scenarios of testdata/*.test say in plain words what is billed. One
-// command a line, "#" begins a comment; after an indent, what must come out:
+// command a line, "#" begins a comment. An instant is RFC 3339, or a date, which
+// is its noon in the org's zone.
 //
-//	org <name> [zone=Asia/Shanghai] [currency=CNY] [terms=30]
+//	org <name> [zone=Asia/Shanghai] [currency=CNY] [terms=30] [anchor=1]
+//	tax <org> <name> <percent> [inclusive]          on invoices from here on
 //	price <version> [currency=CNY] [input=] [output=] [cache_read=] … [image=] [request=]
+//	plan <org> <code> from=<instant> [fee=] [tokens=] [amount=] [commitment=] [discount_pct=] [discount=]
+//	  charge <name> <model> <bucket,…> [models=]
+//	  tier <up to or rest> <unit price> [flat=]     of the charge above
+//	  package <size> <price> [free=]
 //	usage <org> <version> at=<instant> [in=] [out=] [cr=] [c5=] [c1=] [rea=] [images=] [times=] [model=] [cost=]
 //	invoice <org> <period> on=<instant>
-//	  total <amount>                    Σ of the lines
-//	  due <date>
-//	  line <version> <bucket> <quantity> <exact> <amount> [<origin>]
-//	  none                              no usage, no invoice
-//	  error <text>                      refused, with this in the message
+//	upcoming <org> <period> on=<instant>            the draft; nothing is issued
+//	grant <org> <name> <amount> on=<instant> [expires=] [priority=]
+//	topup <org> <name> <amount> on=<instant> [expires=] [priority=]
+//	pay <org> <amount> on=<instant> [for=<period,…>] [id=]
+//	refund <org> <amount> on=<instant>
+//	expire <org> on=<instant>
+//	void <org> <period> on=<instant>                by a credit note in full
+//	credit-note <org> <period> <line>:<amount> … on=<instant>
+//	write-off <org> <period> on=<instant>
+//	correct <org> <period> on=<instant> [reprice=<version>:<version>] [plan=<code>] [dry-run=yes]
+//
+// and after an indent, what must come out of the command above:
+//
+//	line <what> <exact> <amount> [<origin>]         all lines in order, if any is given: see lineText
+//	journal <code> <debit> <credit> <amount>        all transfers in order, if any is given
+//	total, exact, subtotal, adjustments, discount, tax, tax_included, credits, carried, due, difference, number
+//	taxed <name> <amount>
+//	segment <first> <days> <plan>                   all segments in order, if any is given
+//	period <first day> <last day>
+//	balance <account> <amount>                      debits less credits: receivable, prepaid, promo, accrued, revenue:usage …
+//	open <period> <amount>                          what is still to be paid
+//	status <period> <status> on=<date>
+//	left <grant> <amount>
+//	explain <line> <text>                           a step of the explanation has the text
+//	none                                            nothing to bill, nothing expired
+//	error <text>                                    refused, with this in the message
 //
 // Usage arrives in the order of the file; an invoice's cut is where it stands.
-// Lines must be given all and in order, if any is.
 func TestScenarios(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.test")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no scenarios: %v", err)
+	if err != nil || len(files) < 60 {
+		t.Fatalf("%d scenarios: %v", len(files), err)
 	}
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".test"), func(t *testing.T) { runScenario(t, file) })
@@ -50,10 +76,15 @@ type scenario struct {
 	prices map[string]catalog.Price
 	seq    uint64
 
-	got      Invoice
-	err      error
-	expected []string // lines
-	pending  bool     // an invoice whose lines have not been compared
+	org  *scenarioOrg // of the command above
+	plan *Plan        // of the command above, if it was one
+	got  Invoice
+	diff Amount
+	last Journal
+	err  error
+
+	want    map[string][]string // of "line", "journal" and "segment", all there must be
+	pending bool                // a command that what follows is compared with
 }
 
 type scenarioOrg struct {
@@ -61,8 +92,17 @@ type scenarioOrg struct {
 	zone        *time.Location
 	currency    string
 	terms       int
+	anchor      int
+	taxes       []TaxRate
+	plans       []Plan
 	rows        []scenarioRow
 	previousCut uint64
+	closed      []Origin
+	state       *State
+	chain       []Journal
+	numbers     uint64 // of invoices
+	notes       uint64 // of credit notes
+	grants      map[string]uuid.UUID
 }
 
 type scenarioRow struct {
@@ -84,32 +124,59 @@ func runScenario(t *testing.T, file string) {
 	s := &scenario{t: t, orgs: make(map[string]*scenarioOrg), prices: make(map[string]catalog.Price)}
 	in := bufio.NewScanner(f)
 	for n := 1; in.Scan(); n++ {
-		text, _, _ := strings.Cut(in.Text(), "#")
+		text, comment, _ := strings.Cut(in.Text(), "#")
+		if n == 1 && (text != "" || len(comment) < 20) {
+			t.Fatalf("%s does not begin with its story", file)
+		}
 		words := strings.Fields(text)
 		if len(words) == 0 {
 			continue
 		}
-		s.at = fmt.Sprintf("%s:%d", file, n)
-		args, options := split(words[1:])
 		if !strings.HasPrefix(text, " ") {
 			s.finish()
+			s.at = fmt.Sprintf("%s:%d", file, n)
+			s.command(words)
+			continue
 		}
-		switch words[0] {
-		case "org":
-			s.org(args[0], options)
-		case "price":
-			s.price(args[0], options)
-		case "usage":
-			s.usage(args, options)
-		case "invoice":
-			s.invoice(args, options)
-		case "line":
-			s.expected = append(s.expected, strings.Join(args, " "))
-		default:
-			s.expect(words[0], strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(text), words[0])))
-		}
+		s.at = fmt.Sprintf("%s:%d", file, n)
+		s.expect(words)
 	}
 	s.finish()
+	for name, org := range s.orgs {
+		if err := VerifyChain(org.chain); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func (s *scenario) command(words []string) {
+	args, options := split(words[1:])
+	s.pending, s.err, s.want, s.plan, s.last, s.diff = true, nil, make(map[string][]string), nil, Journal{}, Amount{}
+	if s.got = (Invoice{}); words[0] != "org" && words[0] != "price" {
+		if s.org = s.orgs[args[0]]; s.org == nil {
+			s.t.Fatalf("%s: there is no org %s", s.at, args[0])
+		}
+	}
+	switch words[0] {
+	case "org":
+		s.newOrg(args[0], options)
+	case "tax":
+		s.org.taxes = append(s.org.taxes, TaxRate{Name: args[1], Pct: s.decimal(args[2]), Inclusive: len(args) > 3 && args[3] == "inclusive"})
+	case "price":
+		s.price(args[0], options)
+	case "plan":
+		s.newPlan(args[1], options)
+	case "usage":
+		s.usage(args, options)
+	case "invoice":
+		s.invoice(args, options)
+	case "upcoming":
+		s.got, s.err = Bill(s.input(s.period(args[1]), s.instant(options, "on")))
+	case "correct":
+		s.correct(args, options)
+	default:
+		s.money(words[0], args, options)
+	}
 }
 
 // split tells "name=value" from plain words.
@@ -145,27 +212,52 @@ func (s *scenario) number(options map[string]string, name string) uint64 {
 	return n
 }
 
+func (s *scenario) decimal(text string) decimal.Decimal {
+	s.t.Helper()
+	d, err := decimal.NewFromString(text)
+	s.must(err)
+	return d
+}
+
+func (s *scenario) amount(text string) Amount {
+	s.t.Helper()
+	a, err := ParseAmount(text)
+	s.must(err)
+	return a
+}
+
 func (s *scenario) instant(options map[string]string, name string) time.Time {
+	s.t.Helper()
+	if day, err := time.ParseInLocation(time.DateOnly, options[name], s.org.zone); err == nil {
+		return day.Add(12 * time.Hour)
+	}
 	t, err := time.Parse(time.RFC3339, options[name])
 	s.must(err)
 	return t
 }
 
-func (s *scenario) org(name string, options map[string]string) {
+func (s *scenario) period(label string) Period {
+	p, err := ParseAnchoredPeriod(label, s.org.zone, s.org.anchor)
+	s.must(err)
+	return p
+}
+
+func (s *scenario) newOrg(name string, options map[string]string) {
 	zone, err := time.LoadLocation(option(options, "zone", "Asia/Shanghai"))
 	s.must(err)
 	terms, err := strconv.Atoi(option(options, "terms", "30"))
 	s.must(err)
-	s.orgs[name] = &scenarioOrg{id: events.DeriveID("scenario", []byte(name)), zone: zone, currency: option(options, "currency", "CNY"), terms: terms}
+	anchor, err := strconv.Atoi(option(options, "anchor", "1"))
+	s.must(err)
+	id, currency := events.DeriveID("scenario", []byte(name)), option(options, "currency", "CNY")
+	s.org = &scenarioOrg{id: id, zone: zone, currency: currency, terms: terms, anchor: anchor,
+		state: NewState(id, currency), grants: make(map[string]uuid.UUID)}
+	s.orgs[name] = s.org
 }
 
 func (s *scenario) price(version string, options map[string]string) {
 	model, _, _ := strings.Cut(version, "@")
-	field := func(name string) decimal.Decimal {
-		d, err := decimal.NewFromString(option(options, name, "0"))
-		s.must(err)
-		return d
-	}
+	field := func(name string) decimal.Decimal { return s.decimal(option(options, name, "0")) }
 	s.prices[version] = catalog.Price{
 		Version: version, Model: model, Currency: option(options, "currency", "CNY"),
 		Input: field("input"), CacheRead: field("cache_read"), CacheWrite5m: field("cache_write_5m"), CacheWrite1h: field("cache_write_1h"),
@@ -173,8 +265,44 @@ func (s *scenario) price(version string, options map[string]string) {
 	}
 }
 
+func (s *scenario) newPlan(code string, options map[string]string) {
+	field := func(name string) Amount { return s.amount(option(options, name, "0")) }
+	s.org.plans = append(s.org.plans, Plan{Code: code, From: s.instant(options, "from"), Terms: Terms{
+		MonthlyFee: field("fee"), IncludedTokens: s.number(options, "tokens"), IncludedAmount: field("amount"), Commitment: field("commitment"),
+		DiscountPct: s.decimal(option(options, "discount_pct", "0")), DiscountAmount: field("discount"),
+	}})
+	s.plan = &s.org.plans[len(s.org.plans)-1]
+}
+
+// planLine is a charge of the plan above, or a tier of its last charge.
+func (s *scenario) planLine(words []string) {
+	args, options := split(words[1:])
+	charges := &s.plan.Terms.Charges
+	if words[0] == "charge" {
+		c := Charge{Name: args[0], Model: ChargeModel(args[1])}
+		for _, b := range strings.Split(args[2], ",") {
+			c.Buckets = append(c.Buckets, Bucket(b))
+		}
+		if models, ok := options["models"]; ok {
+			c.Models = strings.Split(models, ",")
+		}
+		*charges = append(*charges, c)
+		return
+	}
+	c := &(*charges)[len(*charges)-1]
+	if words[0] == "package" {
+		c.PackageSize, c.PackagePrice, c.FreeUnits = s.number(map[string]string{"n": args[0]}, "n"), s.amount(args[1]), s.number(options, "free")
+		return
+	}
+	tier := Tier{UnitPrice: s.decimal(args[1]), FlatFee: s.amount(option(options, "flat", "0"))}
+	if args[0] != "rest" {
+		tier.UpTo = s.number(map[string]string{"n": args[0]}, "n")
+	}
+	c.Tiers = append(c.Tiers, tier)
+}
+
 func (s *scenario) usage(args []string, options map[string]string) {
-	org, version := s.orgs[args[0]], args[1]
+	version := args[1]
 	model, _, _ := strings.Cut(version, "@")
 	row := scenarioRow{
 		at: s.instant(options, "at"), model: option(options, "model", model), price: version, images: s.number(options, "images"),
@@ -185,7 +313,7 @@ func (s *scenario) usage(args []string, options map[string]string) {
 	}
 	var err error
 	if cost, ok := options["cost"]; ok {
-		row.cost, err = decimal.NewFromString(cost)
+		row.cost = s.decimal(cost)
 	} else {
 		row.cost, err = Rate(s.prices[version], row.tokens, row.images)
 	}
@@ -193,50 +321,91 @@ func (s *scenario) usage(args []string, options map[string]string) {
 	for range max(1, s.number(options, "times")) {
 		s.seq++
 		row.seq = s.seq
-		org.rows = append(org.rows, row)
+		s.org.rows = append(s.org.rows, row)
 	}
 }
 
-func (s *scenario) invoice(args []string, options map[string]string) {
-	org := s.orgs[args[0]]
-	period, err := ParsePeriod(args[1], org.zone)
-	s.must(err)
-	on := s.instant(options, "on")
-	in := BillInput{
-		OrgID: org.id, LegalEntity: "AIONE", Currency: org.currency, Period: period, CreatedAt: on, CreatedOn: DateOf(on, org.zone),
-		TermsDays: org.terms, Cut: s.seq, PreviousCut: org.previousCut, Prices: s.prices,
+// issued are the org's invoices as they stand.
+func (o *scenarioOrg) issued() []Invoice {
+	var invoices []Invoice
+	for _, id := range o.state.order {
+		inv := *o.state.invoices[id].Invoice
+		inv.Status = o.state.invoices[id].Status(Date{})
+		invoices = append(invoices, inv)
 	}
-	in.Inputs = org.count(InputsQuery{Start: period.Start, End: period.End, Cut: s.seq, PreviousCut: org.previousCut})
+	return invoices
+}
+
+// find is the newest invoice of a period.
+func (s *scenario) find(label string) Invoice {
+	issued := s.org.issued()
+	for i := len(issued) - 1; i >= 0; i-- {
+		if issued[i].Period.Label == label {
+			return issued[i]
+		}
+	}
+	s.t.Fatalf("%s: there is no invoice of %s", s.at, label)
+	return Invoice{}
+}
+
+// input puts together what an invoice of a period depends on now.
+func (s *scenario) input(p Period, on time.Time) BillInput {
+	o := s.org
+	issued := o.issued()
+	advance, err := AdvanceOf(p, issued)
+	s.must(err)
+	for i := range o.closed {
+		o.closed[i].Billed, err = BilledOf(o.closed[i].Period.Label, issued)
+		s.must(err)
+	}
+	in := BillInput{
+		OrgID: o.id, LegalEntity: "AIONE", Currency: o.currency, Period: p, CreatedAt: on, CreatedOn: DateOf(on, o.zone),
+		TermsDays: o.terms, Cut: s.seq, PreviousCut: o.previousCut, Prices: s.prices, Origins: o.closed,
+		Segments: SegmentsOf(p, o.zone, o.plans), Next: NextSegment(p, o.zone, o.plans), Advance: advance,
+		TaxRates: o.taxes, Credits: o.state.Credits(),
+	}
+	in.Inputs = o.count(InputsQuery{Start: p.Start, End: p.End, Cut: s.seq, PreviousCut: o.previousCut, Spans: SpansOf(o.closed, in.Segments)})
+	return in
+}
+
+func (s *scenario) invoice(args []string, options map[string]string) {
+	o := s.org
+	in := s.input(s.period(args[1]), s.instant(options, "on"))
 	s.got, s.err = Bill(in)
-	s.expected, s.pending = nil, true
 	if s.err != nil && !errors.Is(s.err, ErrNothingToBill) {
 		return
 	}
-	org.previousCut = s.seq
+	o.previousCut = s.seq
+	o.closed = append(o.closed, Origin{Period: in.Period, Segments: in.Segments})
 	if s.err != nil {
 		return
 	}
-	journal, err := InvoiceJournal(s.got)
+	e, err := o.state.IssueInvoice(s.got, InvoiceNumber("AIONE", s.got.CreatedOn.Year, o.numbers+1))
 	s.must(err)
-	s.must(journal.Check())
-	s.must(Prove(s.got))
+	o.numbers++
+	s.got = *e.Invoice
+	s.apply(e)
 }
 
 // count is InputsQuery read aloud.
 func (o *scenarioOrg) count(q InputsQuery) Inputs {
-	groups := make(map[[3]string]*Quantity)
+	groups := make(map[string]*Quantity)
 	var in Inputs
 	for _, r := range o.rows {
 		if !r.at.Before(q.End) || r.seq > q.Cut || r.at.Before(q.Start) && r.seq <= q.PreviousCut {
 			continue
 		}
-		key := [3]string{r.model, r.price}
-		if r.at.Before(q.Start) {
-			key[2] = r.at.In(o.zone).Format("2006-01")
+		begun := 0
+		for _, span := range q.Spans {
+			if !r.at.Before(span.Start) {
+				begun++
+			}
 		}
+		span := q.SpanOf(begun)
+		key := fmt.Sprint(r.model, r.price, span)
 		g := groups[key]
 		if g == nil {
-			g = &Quantity{Model: key[0], PriceVersion: key[1], Origin: key[2], Late: key[2] != ""}
+			g = &Quantity{Model: r.model, PriceVersion: r.price, Origin: span.Origin, Segment: span.Segment, Late: span.Origin != ""}
 			groups[key] = g
 		}
 		g.Tokens.Input += r.tokens.Input
@@ -254,47 +423,4 @@ func (o *scenarioOrg) count(q InputsQuery) Inputs {
 		in.Quantities = append(in.Quantities, *g)
 	}
 	return in
-}
-
-func (s *scenario) expect(what, want string) {
-	if what == "none" {
-		if !errors.Is(s.err, ErrNothingToBill) {
-			s.t.Errorf("%s: got %v, want no invoice", s.at, s.err)
-		}
-		s.err = nil
-		return
-	}
-	if what == "error" {
-		if s.err == nil || !strings.Contains(s.err.Error(), want) {
-			s.t.Errorf("%s: got %v, want an error with %q", s.at, s.err, want)
-		}
-		s.err = nil
-		return
-	}
-	got := map[string]string{"total": s.got.Total.Format(s.got.Currency), "exact": s.got.Exact.String(), "due": s.got.DueDate.String()}[what]
-	if got != want {
-		s.t.Errorf("%s: %s is %q, want %q", s.at, what, got, want)
-	}
-}
-
-// finish compares what the last invoice's block left open.
-func (s *scenario) finish() {
-	if !s.pending {
-		return
-	}
-	s.pending = false
-	if s.err != nil {
-		s.t.Errorf("%s: before this line: %v", s.at, s.err)
-	}
-	if s.expected == nil {
-		return
-	}
-	var got []string
-	for _, l := range s.got.Lines {
-		line := fmt.Sprintf("%s %s %d %s %s %s", l.PriceVersion, l.Bucket, l.Quantity, l.Exact, l.Amount.Format(s.got.Currency), l.Origin)
-		got = append(got, strings.TrimSpace(line))
-	}
-	if strings.Join(got, "\n") != strings.Join(s.expected, "\n") {
-		s.t.Errorf("%s: before this line: got\n  %s\nwant\n  %s", s.at, strings.Join(got, "\n  "), strings.Join(s.expected, "\n  "))
-	}
 }

@@ -77,10 +77,11 @@ func (n *Node) Listen(c ServeConfig) (_ *API, err error) {
 	}
 	a.sweeper = &gateway.Sweeper{Admissions: n.Log, Settled: n.Projection, Publisher: n.Log,
 		Checkpoint: n.sweeperPosition(), Now: n.Clock, Logger: n.Logger, Every: c.SweepEvery}
-	commands := billing.Commands{Log: n.Log, Book: n.Book}
+	commands := billing.Commands{Log: n.Log, Book: n.Book, Prices: n.Catalog}
 	invoicer := n.Invoicer(InvoiceConfig{Grace: c.RunGrace, TermsDays: billing.DefaultTermsDays})
 	api, err := httpapi.New(httpapi.Config{
-		Keys: n.Keys, Orgs: n.Book, Invoices: n.Book, Upcoming: invoicer,
+		Keys: n.Keys, Orgs: n.Book, Books: n.Book, Accounts: n.Book, Profiles: n.Book, Upcoming: invoicer,
+		Finance: commands, PlanCatalog: n.Book,
 		KeyCommands: n.Keys, Plans: n.Book, Ledger: n.Log, PriceList: n.Catalog,
 		Tenants: commands, Assigner: commands, InvoiceRun: invoicer,
 		Budgets: admission.Commands{Log: n.Log, Limiter: n.Limits}, Standings: n.Limits, Allowances: allowances{n}, Lines: n.Projection, Audits: n.Auditor,
