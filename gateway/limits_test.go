@@ -181,7 +181,7 @@ func TestHoldIsSettledWhateverHappens(t *testing.T) {
 	b.ask(b.secret, body(true, counted))
 	b.ask(b.secret, body(false, counted))
 	b.tap.onPublish.Store(nil)
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		l.mu.Lock()
 		n := len(l.settled)
 		l.mu.Unlock()

@@ -172,12 +172,12 @@ func TestStaleWriterConflicts(t *testing.T) {
 	}
 	// Nothing feeds b, so it gives up after a while; both when it wants to write and
 	// when it believes that there is nothing to do.
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	if _, err := b.Disable(ctx, log, change); !errors.Is(err, events.ErrConflict) {
 		t.Errorf("a writer that has not seen the change: %v, want ErrConflict", err)
 	}
-	ctx, cancel = context.WithTimeout(t.Context(), 300*time.Millisecond)
+	ctx, cancel = context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	if _, err := b.Enable(ctx, log, change); !errors.Is(err, events.ErrConflict) {
 		t.Errorf("enabling what was disabled elsewhere: %v, want ErrConflict", err)
