@@ -30,6 +30,8 @@ type UsageSource interface {
 	// FirstUse is the earliest occurred_at among the usage counted so far that can be
 	// invoiced, of each org that has any.
 	FirstUse(ctx context.Context, orgIDs []uuid.UUID) (map[uuid.UUID]time.Time, error)
+	// SortOrgs puts orgs in the order in which counting neighbours at once is cheapest.
+	SortOrgs(orgIDs []uuid.UUID)
 	// EachInputs counts the usage of a period of each of some orgs, which differ, and
 	// calls each in the order of the questions.
 	EachInputs(ctx context.Context, qs []ledger.InputsQuery, each func(i int, in ledger.Inputs) error) error
