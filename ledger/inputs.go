@@ -64,15 +64,12 @@ type Origin struct {
 }
 
 // SpansOf lists the spans of closed periods, oldest first, and of the segments of
-// the period to be invoiced. Usage between or before them is of OriginEarlier. A
-// segment of a day that the zone has skipped has no span: no two spans begin together.
+// the period to be invoiced. Usage between or before them is of OriginEarlier. No
+// two spans begin together.
 func SpansOf(closed []Origin, segments []Segment) []Span {
 	var spans []Span
 	var end time.Time
 	add := func(start, until time.Time, origin string, segment int) {
-		if !start.Before(until) {
-			return
-		}
 		if len(spans) > 0 && !start.Equal(end) {
 			spans = append(spans, Span{Start: end, Origin: OriginEarlier})
 		}

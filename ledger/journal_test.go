@@ -172,6 +172,15 @@ func TestChain(t *testing.T) {
 			}
 			return slices.Delete(c, at, at+1)
 		},
+		"relinked": func(c []Journal, at int) []Journal { // … and the link of the one after it
+			c[at].Transfers[0].Amount = AmountFromInt(99)
+			if c[at].Hash = c[at].chainHash(); at == len(c)-1 {
+				c[at].Hash[0] ^= 1
+			} else {
+				c[at+1].Previous = c[at].Hash
+			}
+			return c
+		},
 		"resealed": func(c []Journal, at int) []Journal { // the forger fixes the hash of what was changed
 			c[at].Transfers[0].Amount = AmountFromInt(99)
 			c[at].Hash = c[at].chainHash()

@@ -40,7 +40,7 @@ import (
 //	void <org> <period> on=<instant>                by a credit note in full
 //	credit-note <org> <period> <line>:<amount> … on=<instant>
 //	write-off <org> <period> on=<instant>
-//	correct <org> <period> on=<instant> [reprice=<version>:<version>] [plan=<code>] [dry-run=yes]
+//	correct <org> <period> on=<instant> [reprice=<version>:<version>] [plan=<code>] [untaxed=yes] [dry-run=yes]
 //
 // and after an indent, what must come out of the command above:
 //
