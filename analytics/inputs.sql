@@ -4,7 +4,8 @@
 -- (events.MaxCost), so the sum cannot overflow Decimal(38, 12).
 --
 -- starts_ms ascends and begins with the lowest number there is: a row belongs to the
--- last start that is not after it, and span is how many real starts that is.
+-- last start that is not after it, and span is how many real starts have begun.
+-- roundDown searches for it; counting starts row by row took 25 times as long.
 SELECT
     model,
     price_version,

@@ -123,4 +123,39 @@ func TestStatusOn(t *testing.T) {
 	if got := inv.StatusOn(inv.DueDate.AddDays(1)); got != StatusPaid {
 		t.Errorf("paid, then %s", got)
 	}
+	inv.Status, inv.Total = StatusIssued, Amount{}
+	if got := inv.StatusOn(inv.DueDate.AddDays(1)); got != StatusPaid {
+		t.Errorf("nothing to pay, and %s", got)
+	}
+}
+
+func BenchmarkBill(b *testing.B) {
+	in := exampleInput(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := Bill(in); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// Everything that issuing an invoice takes: bill, prove, book, seal, apply.
+func BenchmarkIssue(b *testing.B) {
+	in := exampleInput(b)
+	in.Credits = nil
+	b.ReportAllocs()
+	for b.Loop() {
+		draft, err := Bill(in)
+		if err != nil {
+			b.Fatal(err)
+		}
+		s := NewState(in.OrgID, in.Currency)
+		e, err := s.IssueInvoice(draft, "INV-1")
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := s.Apply(e); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

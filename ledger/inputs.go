@@ -26,12 +26,9 @@ import (
 // PreviousCut, before the row arrived. As cuts of an org never fall, each row is
 // in the answer of exactly one of the org's periods.
 //
-// Rows are grouped by (model, price version, span), where a row's span is the
-// number of Spans whose Start is not after occurred_at:
-//
-//	arrayCount(start -> start <= occurred_at, starts) AS span
-//
-// SpanOf(span) says what Origin and Segment the group has.
+// Rows are grouped by (model, price version, span): the span of a row is the last
+// of Spans whose Start is not after occurred_at, or none when all are. What comes
+// back is how many spans have begun; SpanOf says what Origin and Segment that is.
 type InputsQuery struct {
 	OrgID       uuid.UUID
 	Start       time.Time // UTC, inclusive

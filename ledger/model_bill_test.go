@@ -22,8 +22,8 @@ type modelLine struct {
 }
 
 type modelInvoice struct {
-	lines                                                                               []modelLine
-	subtotal, adjustments, discount, tax, taxIncluded, credits, carried, total, revenue *big.Rat
+	lines                                                                      []modelLine
+	subtotal, adjustments, discount, tax, taxIncluded, credits, carried, total *big.Rat
 }
 
 var zero, million = new(big.Rat), big.NewRat(1_000_000, 1)
