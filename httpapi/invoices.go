@@ -170,7 +170,7 @@ func (s *Server) emptyDraft(orgID uuid.UUID, cut uint64) (ledger.Invoice, error)
 }
 
 var invoiceColumns = []string{
-	"invoice_no", "line", "model", "bucket", "price_version", "origin", "quantity", "unit", "unit_price", "amount", "currency",
+	"invoice_no", "line", "model", "bucket", "price_version", "origin", "quantity", "unit", "unit_price", "amount", "currency", "kind", "name",
 }
 
 // answerInvoice writes an invoice as JSON, or its lines as CSV if asked.
@@ -184,7 +184,7 @@ func answerInvoice(w http.ResponseWriter, r *http.Request, inv *ledger.Invoice) 
 	out := csvAnswer{w: w, name: inv.Number + ".csv", columns: invoiceColumns}
 	for _, l := range d.Lines {
 		err := out.row(d.InvoiceNo, strconv.Itoa(l.N), l.Model, l.Bucket, l.PriceVersion, text(l.Origin),
-			count(l.Quantity), l.Unit, l.UnitPrice, l.Amount, d.Currency)
+			count(l.Quantity), l.Unit, l.UnitPrice, l.Amount, d.Currency, l.Kind, l.Name)
 		if err != nil {
 			return nil // the client left in the middle: there is nobody to tell
 		}
