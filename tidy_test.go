@@ -26,22 +26,25 @@ var mayImport = map[string][]string{
 	"keys":            {"events"},
 	"ledger":          {"events", "catalog"},
 	"billing":         {"events", "catalog", "ledger"},
+	"webhooks":        {"events", "keys"},
 	"migrations":      {},
 	"analytics/idset": {},
 	"analytics":       {"events", "ledger", "migrations", "analytics/idset"},
 	"simulator":       {},
 	"gateway":         {"events", "keys", "catalog"},
 	"admission":       {"events", "keys", "ledger"},
-	"httpapi":         {"events", "keys", "catalog", "ledger", "billing", "analytics", "gateway"},
-	"embedded":        {},
+	"httpapi":         {"events", "keys", "catalog", "ledger", "billing", "admission", "analytics", "gateway"},
+	"npm":             {},
+	"embedded":        {"npm"},
 	"node":            {"admission", "embedded", "events", "keys", "catalog", "ledger", "billing", "analytics", "gateway", "httpapi", "simulator"},
 	"demo":            {"events", "keys", "catalog", "billing", "node"},
-	"bench":           {"embedded", "events", "keys", "catalog", "ledger", "billing", "analytics", "gateway", "httpapi", "simulator", "node"},
+	"bench":           {"embedded", "events", "keys", "catalog", "ledger", "billing", "admission", "analytics", "gateway", "httpapi", "simulator", "node"},
 	"crashtest":       {},
+	"sdktest":         {},
 	"cmd/ingest":      {"embedded", "node"},
 	"cmd/api":         {"embedded", "node"},
 	"cmd/invoicer":    {"embedded", "node"},
-	"cmd/aione":       {"embedded", "events", "keys", "catalog", "ledger", "billing", "analytics", "node", "demo", "bench"},
+	"cmd/aione":       {"embedded", "events", "keys", "catalog", "ledger", "billing", "admission", "analytics", "node", "demo", "bench"},
 	".":               {},
 }
 
@@ -55,6 +58,7 @@ var mayNotReach = map[string]struct {
 	"analytics": {[]string{"github.com/nats-io"}, "analytics reads the log through package events"},
 	"gateway":   {[]string{"github.com/ClickHouse", "github.com/nats-io"}, "a chat request must not depend on ClickHouse"},
 	"billing":   {[]string{"github.com/ClickHouse", "github.com/nats-io"}, "billing writes through the event log and reads through interfaces"},
+	"webhooks":  {[]string{"github.com/ClickHouse", "github.com/nats-io"}, "what customers are told follows from the event log alone"},
 }
 
 type sourceFile struct {
@@ -224,6 +228,39 @@ func TestNoTestIsSkipped(t *testing.T) {
 	for _, f := range files {
 		if f.test && f.path != "tidy_test.go" && regexp.MustCompile(`\b(t|b|tb)\.Skip|"test\.(skip|run)"`).MatchString(f.text) {
 			t.Errorf("%s skips a test: green by skipping proves nothing", f.path)
+		}
+	}
+}
+
+// TestCrashTableNamesItsTests reads docs/design.md: a crash that nothing tries is a
+// claim.
+func TestCrashTableNamesItsTests(t *testing.T) {
+	files, _ := sources(t)
+	there := map[string]bool{}
+	for _, f := range files {
+		for _, m := range regexp.MustCompile(`(?m)^func (Test\w+)\(`).FindAllStringSubmatch(f.text, -1) {
+			there[f.pkg+"."+m[1]] = true
+		}
+	}
+	design, err := os.ReadFile("docs/design.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, ok := strings.Cut(string(design), "| crash |")
+	table, _, _ = strings.Cut(table, "\n\n")
+	lines := strings.Split(table, "\n")
+	if !ok || len(lines) < 3 {
+		t.Fatal("docs/design.md has no table of crashes")
+	}
+	for _, line := range lines[2:] {
+		named := regexp.MustCompile("`([a-z/]+\\.Test\\w+)`").FindAllStringSubmatch(line, -1)
+		if len(named) == 0 {
+			t.Errorf("%.60s… names no test: which one would fail?", line)
+		}
+		for _, n := range named {
+			if !there[n[1]] {
+				t.Errorf("%.60s… names %s, and there is no such test", line, n[1])
+			}
 		}
 	}
 }

@@ -22,7 +22,9 @@
 //
 // and a replica lets in no more than its allowance. Only getting an allowance
 // costs a round trip; using it costs nothing more than a comparison. Rate limits
-// are split evenly among the live replicas.
+// are split evenly among the live replicas. What a replica that died was allowed is
+// free again when all that it let in is settled for certain; a process known to have
+// taken its place (Succeed) takes it over at once, with what is still on its way.
 //
 // The package never reads the machine's clock, never uses a binary fraction,
 // never prices anything, never writes usage, and does no I/O on the way of a

@@ -19,6 +19,8 @@ type leaseBook struct {
 	stated  map[leaseKey]map[string]statement // by replica
 	asked   bool                              // another replica misses something
 	low     []*hold                           // whose accounts run low here
+
+	inheriting *inheritance // on its way to the log
 }
 
 type leaseKey struct {
@@ -51,10 +53,12 @@ type leaseState struct {
 }
 
 // reclaimData is the data of lease.reclaimed: what a replica that has gone really
-// spent is in the usage log, and its statements no longer count.
+// spent is in the usage log, and its statements no longer count. What may still
+// be on its way is covered by new statements of the one who reclaims.
 type reclaimData struct {
-	Replica string `json:"replica"`
-	By      string `json:"by"`
+	Replica  string       `json:"replica"`
+	By       string       `json:"by"`
+	Accounts []leaseState `json:"accounts,omitempty"` // of By
 }
 
 func (b *leaseBook) apply(r events.Record, oldest periodIndex) (data leaseData, err error) {
@@ -67,7 +71,8 @@ func (b *leaseBook) apply(r events.Record, oldest periodIndex) (data leaseData, 
 		for _, by := range b.stated {
 			delete(by, d.Replica)
 		}
-		return data, nil
+		data = leaseData{Replica: d.By, Accounts: d.Accounts}
+		return data, b.state(data, r.Seq, oldest)
 	case typeLeaseGranted, typeLeaseReturned, typeLeaseWanted:
 	default:
 		return data, nil
@@ -75,20 +80,25 @@ func (b *leaseBook) apply(r events.Record, oldest periodIndex) (data leaseData, 
 	if err := r.Into(&data); err != nil {
 		return data, err
 	}
+	return data, b.state(data, r.Seq, oldest)
+}
+
+// state takes note of what a replica states at a sequence.
+func (b *leaseBook) state(data leaseData, seq uint64, oldest periodIndex) error {
 	if b.stated == nil {
 		b.stated = map[leaseKey]map[string]statement{}
 	}
 	for _, s := range data.Accounts {
 		st, err := s.statement()
 		if err != nil {
-			return data, err
+			return err
 		}
 		k := leaseKey{s.Scope, s.ID, s.Period}
 		if b.stated[k] == nil {
 			b.stated[k] = map[string]statement{}
 		}
 		if !st.want.isZero() {
-			st.wantSeq = r.Seq
+			st.wantSeq = seq
 			if old := b.stated[k][data.Replica]; !old.want.isZero() {
 				st.wantSeq = old.wantSeq
 			}
@@ -100,7 +110,7 @@ func (b *leaseBook) apply(r events.Record, oldest periodIndex) (data leaseData, 
 			delete(b.stated, k)
 		}
 	}
-	return data, nil
+	return nil
 }
 
 func (s leaseState) statement() (st statement, err error) {

@@ -27,6 +27,9 @@ type Config struct {
 	Zones Zones
 	// KeyRates are a key's own limits; nil takes its RPMLimit and TPMLimit.
 	KeyRates func(keys.Key) Rates
+	// PlanRates are those of an org's plan at an instant; nil is none. Of these and
+	// those of LimitsSet the lower one counts.
+	PlanRates func(org uuid.UUID, at time.Time) Rates
 	// Now is the gateway's clock. Rates follow it by its monotonic reading.
 	Now func() time.Time
 
@@ -96,6 +99,17 @@ func New(c Config) (*Limiter, error) {
 	return l, nil
 }
 
+// Ready is nil while requests may be let in, else ErrNotReady or ErrFenced.
+func (l *Limiter) Ready() error {
+	switch {
+	case !l.ready.Load():
+		return ErrNotReady
+	case l.replica != nil && !l.replica.valid():
+		return ErrFenced
+	}
+	return nil
+}
+
 func (l *Limiter) nowUS() int64 { return l.config.Now().Sub(l.epoch).Microseconds() }
 
 func (l *Limiter) org(id uuid.UUID) *org {
@@ -151,11 +165,8 @@ func (l *Limiter) Reserve(ctx context.Context, c Claim) (Hold, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !l.ready.Load() {
-		return nil, ErrNotReady
-	}
-	if l.replica != nil && !l.replica.valid() {
-		return nil, ErrFenced
+	if err := l.Ready(); err != nil {
+		return nil, err
 	}
 	o, now := l.org(c.Key.OrgID), l.config.Now()
 	o.mu.Lock()
@@ -189,11 +200,11 @@ func (l *Limiter) reserve(o *org, c *Claim, cost amount, now time.Time) (*hold, 
 	}
 	nowUS := now.Sub(l.epoch).Microseconds()
 	key := o.key(c.Key.ID)
-	l.pace(o, key, c.Key, nowUS)
+	l.pace(o, key, c.Key, now)
 	if r := o.overRate(key, c.Tokens); r != nil {
 		return nil, nil, r
 	}
-	h := &hold{limiter: l, org: o, key: key, id: c.RequestID, period: p.index, cost: cost, tokens: c.Tokens, atMS: atMS, sinceUS: nowUS}
+	h := &hold{limiter: l, org: o, key: key, mine: true, id: c.RequestID, period: p.index, cost: cost, tokens: c.Tokens, atMS: atMS, sinceUS: nowUS}
 	if !c.Key.Sandbox {
 		h.accounts = claimed{atOrg: &o.budget, atTeam: o.teamOf(key, c.Key.TeamID), atKey: &key.account}
 		if o.counts(atMS) {
@@ -224,10 +235,34 @@ func (l *Limiter) reserve(o *org, c *Claim, cost amount, now time.Time) (*hold, 
 }
 
 // pace brings the buckets that a request meets to now.
-func (l *Limiter) pace(o *org, m *member, k keys.Key, nowUS int64) {
-	s := l.split.Load()
+func (l *Limiter) pace(o *org, m *member, k keys.Key, now time.Time) {
+	s, nowUS := l.split.Load(), now.Sub(l.epoch).Microseconds()
 	m.rates.pace(l.config.KeyRates(k), nowUS, s, m.id[15])
-	o.plan.pace(o.rates, nowUS, s, o.id[15])
+	if o.ratesUntilUS <= nowUS {
+		o.inForce, o.ratesUntilUS = l.ratesOf(o, now), nowUS+ratesGoodUS
+	}
+	o.plan.pace(o.inForce, nowUS, s, o.id[15])
+}
+
+// ratesGoodUS is how long an org's limits are taken to be as they were.
+const ratesGoodUS = 200_000
+
+// ratesOf are the limits of an org at an instant: its plan's and its own, of each
+// the lower. The caller holds the org's lock.
+func (l *Limiter) ratesOf(o *org, at time.Time) Rates {
+	if l.config.PlanRates == nil {
+		return o.rates
+	}
+	plan := l.config.PlanRates(o.id, at)
+	return Rates{RPM: lowerLimit(plan.RPM, o.rates.RPM), TPM: lowerLimit(plan.TPM, o.rates.TPM)}
+}
+
+// lowerLimit is the lower of two limits, of which 0 is none.
+func lowerLimit(a, b uint64) uint64 {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
 }
 
 // overRate is the refusal by a rate limit, if any.

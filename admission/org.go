@@ -2,6 +2,7 @@ package admission
 
 import (
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -18,15 +19,17 @@ type org struct {
 
 	shared bool // with other replicas: months have leases
 
-	periods [periodsCached]period // those met last
-	balance account
-	budget  account
-	plan    rates
-	rates   Rates // the plan's
-	teams   map[uuid.UUID]*account
-	keys    map[uuid.UUID]*member
-	holds   map[uuid.UUID]*hold
-	unread  map[uuid.UUID]int64 // settled here, not met in the log yet: when, in µs
+	periods      [periodsCached]period // those met last
+	balance      account
+	budget       account
+	plan         rates
+	rates        Rates // those of LimitsSet
+	inForce      Rates // the plan's too, until ratesUntilUS
+	ratesUntilUS int64
+	teams        map[uuid.UUID]*account
+	keys         map[uuid.UUID]*member
+	holds        map[uuid.UUID]*hold
+	unread       map[uuid.UUID]int64 // settled here, not met in the log yet: when, in µs
 
 	waiting []*waiter // in the order of their arrival
 	turn    uint64    // raised by each look at waiting; marks accounts as blocked
@@ -49,7 +52,7 @@ type member struct {
 }
 
 func newOrg(id uuid.UUID, zones Zones) *org {
-	o := &org{id: id, zones: zones, turn: 1, teams: map[uuid.UUID]*account{}, keys: map[uuid.UUID]*member{},
+	o := &org{id: id, zones: zones, turn: 1, ratesUntilUS: math.MinInt64, teams: map[uuid.UUID]*account{}, keys: map[uuid.UUID]*member{},
 		holds: map[uuid.UUID]*hold{}, unread: map[uuid.UUID]int64{}}
 	o.balance.scope, o.balance.id = ScopeBalance, id
 	o.budget.scope, o.budget.id = ScopeOrg, id
@@ -132,6 +135,7 @@ type hold struct {
 	limiter  *Limiter
 	org      *org
 	key      *member // nil for one restored from the log
+	mine     bool    // this replica's allowances cover it
 	id       uuid.UUID
 	accounts claimed
 	period   periodIndex
@@ -140,6 +144,7 @@ type hold struct {
 	atMS     int64
 	sinceUS  int64
 	done     bool
+	spent    amount // once done
 }
 
 // in is the period that counts for the i-th account.
@@ -195,7 +200,7 @@ func (h *hold) take(oldest periodIndex) {
 		}
 		m := h.org.open(a, h.in(i), oldest)
 		m.held = m.held.plus(h.cost)
-		if m.lease != nil && h.key != nil {
+		if m.lease != nil && h.mine {
 			m.lease.held = m.lease.held.plus(h.cost)
 		}
 	}
@@ -205,7 +210,7 @@ func (h *hold) take(oldest periodIndex) {
 // settle replaces the bound by the cost and lets in who can go now.
 func (h *hold) settle(cost amount) {
 	o := h.org
-	h.done = true
+	h.done, h.spent = true, cost
 	delete(o.holds, h.id)
 	look := false
 	for i, a := range h.accounts {
@@ -219,7 +224,7 @@ func (h *hold) settle(cost amount) {
 		}
 		m.held = m.held.minus(h.cost)
 		m.spent = m.spent.plus(cost)
-		if m.lease != nil && h.key != nil {
+		if m.lease != nil && h.mine {
 			m.lease.held = m.lease.held.minus(h.cost)
 			m.lease.spent = m.lease.spent.plus(cost)
 		}

@@ -21,6 +21,8 @@ type plant struct {
 	t     testing.TB
 	nats  *embedded.NATS
 	clock *clock
+
+	before func(*Limiter) // what happens to the next process before it runs
 }
 
 func newPlant(t testing.TB) *plant {
@@ -84,6 +86,9 @@ func (p *plant) startProcess(h func(*events.Log) History, change ...func(*Config
 	<-read
 	if err := g.Restore(ctx, h(log)); err != nil {
 		p.t.Fatal(err)
+	}
+	if p.before != nil {
+		p.before(g.Limiter)
 	}
 	g.ended.Go(func() {
 		if err := g.Run(ctx); ctx.Err() == nil {

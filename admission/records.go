@@ -2,6 +2,7 @@ package admission
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
@@ -117,7 +118,7 @@ func (o *org) apply(r events.Record) error {
 		if err := o.read(r, &d, &d.OrgID); err != nil {
 			return err
 		}
-		o.rates = d.Rates
+		o.rates, o.ratesUntilUS = d.Rates, math.MinInt64
 	case TypeCreditLimitSet:
 		var d CreditLimitSet
 		if err := o.read(r, &d, &d.OrgID); err != nil {
@@ -202,7 +203,7 @@ func (o *org) openBalance(at time.Time) {
 		}
 		h.accounts[atBalance] = &o.balance
 		m.held = m.held.plus(h.cost)
-		if m.lease != nil && h.key != nil {
+		if m.lease != nil && h.mine {
 			m.lease.held = m.lease.held.plus(h.cost)
 		}
 	}

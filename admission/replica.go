@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
 
 	"aione/events"
 )
@@ -23,7 +24,8 @@ type ReplicaLog interface {
 
 // ReplicaConfig makes a Limiter one of several.
 type ReplicaConfig struct {
-	// ID names this process among all there ever were: a new one each start.
+	// ID names this process among all there ever were: a new one each start. Should
+	// the process lose its place it takes another, as ID_2 and so on.
 	ID  string
 	Log ReplicaLog
 	// TTL is how long a replica that has died is counted among the living. Default 10 s.
@@ -40,21 +42,26 @@ type replica struct {
 	limiter *Limiter
 	config  ReplicaConfig
 
+	id       atomic.Pointer[string] // the present one, see again
 	presence atomic.Pointer[events.Lease]
-	gone     atomic.Bool   // has left, or was declared dead
-	leaving  atomic.Bool   // in order, by Leave
-	joined   chan struct{} // closed when the ledger shows this replica
+	gone     atomic.Bool // has left, or was declared dead
+	leaving  atomic.Bool // in order, by Leave
 
-	mu    sync.Mutex
-	live  map[string]uint64    // replicas by the sequence at which they joined
-	left  map[string]time.Time // and when they left
-	dirty map[*org]bool        // orgs to look after
-	wake  chan struct{}
+	places int // how many this process has had, see again
+
+	mu     sync.Mutex
+	live   map[string]uint64    // replicas by the sequence at which they joined
+	left   map[string]time.Time // and when they left
+	ended  map[string]bool      // earlier ones of this process
+	before map[string]bool      // processes that have ended for certain, see Succeed
+	joined chan struct{}        // closed when the ledger shows this replica
+	dirty  map[*org]bool        // orgs to look after
+	wake   chan struct{}
 }
 
 func newReplica(l *Limiter, c ReplicaConfig) (*replica, error) {
 	if c.Log == nil || !replicaForm.MatchString(c.ID) {
-		return nil, errors.New("admission: a replica needs a log and an id of letters, digits, - and _")
+		return nil, errors.New("admission: a replica needs a log and an id of letters, digits and -")
 	}
 	if c.TTL <= 0 {
 		c.TTL = 10 * time.Second
@@ -65,9 +72,13 @@ func newReplica(l *Limiter, c ReplicaConfig) (*replica, error) {
 	if c.Now == nil {
 		c.Now = l.config.Now
 	}
-	return &replica{limiter: l, config: c, joined: make(chan struct{}), live: map[string]uint64{}, left: map[string]time.Time{},
-		dirty: map[*org]bool{}, wake: make(chan struct{}, 1)}, nil
+	r := &replica{limiter: l, config: c, places: 1, live: map[string]uint64{}, left: map[string]time.Time{}, ended: map[string]bool{}, before: map[string]bool{},
+		dirty: map[*org]bool{}, wake: make(chan struct{}, 1)}
+	r.id.Store(&c.ID)
+	return r, nil
 }
+
+func (r *replica) me() string { return *r.id.Load() }
 
 func (r *replica) valid() bool {
 	p := r.presence.Load()
@@ -121,7 +132,11 @@ func (r *replica) applyLease(rec events.Record) error {
 		return err
 	}
 	o.leases.lastSeq = rec.Seq
-	if d.Replica == r.config.ID {
+	if i := o.leases.inheriting; i != nil && i.record == rec.ID && d.Replica == r.me() {
+		o.inherit(i.holds)
+	}
+	o.leases.inheriting = nil // its record would have been this one
+	if d.Replica == r.me() {
 		if err := r.adopt(o, d, oldest); err != nil {
 			return err
 		}
@@ -129,7 +144,7 @@ func (r *replica) applyLease(rec events.Record) error {
 	o.leases.asked = false
 	for _, by := range o.leases.stated {
 		for replica, s := range by {
-			o.leases.asked = o.leases.asked || replica != r.config.ID && !s.want.isZero()
+			o.leases.asked = o.leases.asked || replica != r.me() && !s.want.isZero()
 		}
 	}
 	r.limiter.letIn(o)
@@ -173,11 +188,34 @@ func (r *replica) replicas() int {
 // asked to.
 const lookAgain = 100 * time.Millisecond
 
-// run looks after the orgs until ctx ends or the place is lost.
+// joinPause is the time between attempts to take a place.
+const joinPause = 500 * time.Millisecond
+
+// run takes a place among the replicas and looks after the orgs until ctx ends. A
+// place that is lost, because the log was out of reach or this process stood still
+// for too long, is followed by another one.
 func (r *replica) run(ctx context.Context) error {
-	if err := r.join(ctx); err != nil {
-		return err
+	for {
+		err := r.join(ctx)
+		if err == nil {
+			err = r.tendAll(ctx)
+		}
+		if r.leaving.Load() {
+			<-ctx.Done()
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		r.limiter.logger.Warn("this replica has no place among the others; it takes another", "replica", r.me(), "error", err)
+		r.again()
+		if err := pause(ctx, joinPause); err != nil {
+			return err
+		}
 	}
+}
+
+// tendAll looks after the orgs until ctx ends or the place is lost.
+func (r *replica) tendAll(ctx context.Context) error {
 	again, probe := time.NewTicker(lookAgain), time.NewTicker(r.config.TTL)
 	defer again.Stop()
 	defer probe.Stop()
@@ -187,25 +225,11 @@ func (r *replica) run(ctx context.Context) error {
 		todo := r.dirty
 		r.dirty = map[*org]bool{}
 		r.mu.Unlock()
-		for o := range todo {
-			delete(parked, o)
-			open, err := r.tend(ctx, o)
-			if err != nil && ctx.Err() == nil {
-				r.limiter.logger.Warn("allowances cannot be settled now", "org", o.id, "error", err)
-			}
-			if open || err != nil {
-				parked[o] = true
-			}
-		}
+		r.tendEach(ctx, todo, parked)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-r.presence.Load().Lost():
-			r.gone.Store(true)
-			if r.leaving.Load() {
-				<-ctx.Done()
-				return ctx.Err()
-			}
 			return ErrFenced
 		case <-r.wake:
 		case <-again.C:
@@ -216,6 +240,32 @@ func (r *replica) run(ctx context.Context) error {
 			r.probe(ctx)
 		}
 	}
+}
+
+// tendAtOnce is how many orgs are looked after at once: each takes round trips to
+// the log, and after a start every org with a budget comes for the first time.
+const tendAtOnce = 16
+
+// tendEach looks after orgs and notes in parked which are to be looked at again.
+func (r *replica) tendEach(ctx context.Context, orgs, parked map[*org]bool) {
+	var mu sync.Mutex
+	var tending errgroup.Group
+	tending.SetLimit(tendAtOnce)
+	for o := range orgs {
+		tending.Go(func() error {
+			open, err := r.tend(ctx, o)
+			if err != nil && ctx.Err() == nil {
+				r.limiter.logger.Warn("allowances cannot be settled now", "org", o.id, "error", err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if delete(parked, o); open || err != nil {
+				parked[o] = true
+			}
+			return nil
+		})
+	}
+	_ = tending.Wait() // none of them fails
 }
 
 // tendMax bounds the attempts at one org when others keep being first.
@@ -269,12 +319,9 @@ const retry = "retry"
 func (r *replica) decide(o *org, seq uint64) (rec events.Record, err error) {
 	now := r.limiter.config.Now()
 	r.mu.Lock()
-	live, swept := map[string]bool{}, map[string]bool{}
+	live := map[string]bool{}
 	for id := range r.live {
 		live[id] = true
-	}
-	for id, at := range r.left {
-		swept[id] = !now.Before(at.Add(r.config.SweptAfter))
 	}
 	r.mu.Unlock()
 	o.mu.Lock()
@@ -282,33 +329,22 @@ func (r *replica) decide(o *org, seq uint64) (rec events.Record, err error) {
 	if o.leases.lastSeq != seq {
 		return events.Record{Type: retry}, nil
 	}
-	var typ string
-	var data any
-	if dead := o.leases.reclaimable(swept); dead != "" && len(o.waiting) > 0 {
-		typ, data = typeLeaseReclaimed, reclaimData{Replica: dead, By: r.config.ID}
-	} else {
-		plan := r.limiter.planLeases(o, r.config.ID, live)
-		if len(plan.changes) == 0 {
-			return rec, nil
+	if len(o.waiting) > 0 {
+		if data, holds, ok := r.reclaim(o, now); ok {
+			rec, err = events.NewRecord(typeLeaseReclaimed, now, "admission:"+r.me(), "", data)
+			rec.Subject = LeaseSubject(o.id)
+			o.leases.inheriting = &inheritance{record: rec.ID, holds: holds}
+			return rec, err
 		}
-		typ, data = plan.record()
 	}
-	rec, err = events.NewRecord(typ, now, "admission:"+r.config.ID, "", data)
+	plan := r.limiter.planLeases(o, r.me(), live)
+	if len(plan.changes) == 0 {
+		return rec, nil
+	}
+	typ, data := plan.record()
+	rec, err = events.NewRecord(typ, now, "admission:"+r.me(), "", data)
 	rec.Subject = LeaseSubject(o.id)
 	return rec, err
-}
-
-// reclaimable finds a replica that has gone for good and is still counted with
-// more than it is known to have spent.
-func (b *leaseBook) reclaimable(swept map[string]bool) string {
-	for _, by := range b.stated {
-		for replica, s := range by {
-			if swept[replica] && s.spent.less(s.allowance) {
-				return replica
-			}
-		}
-	}
-	return ""
 }
 
 // catchPause is how often a wait for a reader looks again.

@@ -19,8 +19,12 @@ type Standing struct {
 }
 
 // Standing is how an account stands in the month of an instant; a balance has one
-// for ever. Usage is counted up to where the usage log has been read.
+// for ever. Usage is counted up to where the usage log has been read. It returns
+// ErrNotReady before Restore has succeeded.
 func (l *Limiter) Standing(org uuid.UUID, scope Scope, id uuid.UUID, at time.Time) (Standing, error) {
+	if !l.ready.Load() {
+		return Standing{}, ErrNotReady
+	}
 	o := l.org(org)
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -44,6 +48,15 @@ func (l *Limiter) Standing(org uuid.UUID, scope Scope, id uuid.UUID, at time.Tim
 		s.Spent, s.Held = m.spent.decimal(), m.held.decimal()
 	}
 	return s, nil
+}
+
+// OrgRates are the rate limits that hold for all keys of an org together at an
+// instant, and those of them that LimitsSet has set.
+func (l *Limiter) OrgRates(org uuid.UUID, at time.Time) (inForce, set Rates) {
+	o := l.org(org)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return l.ratesOf(o, at), o.rates
 }
 
 // look is find without making anything.

@@ -3,6 +3,8 @@ package analytics
 import (
 	"context"
 	"fmt"
+	"maps"
+	"strings"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -27,6 +29,20 @@ type ShardAudit struct {
 	Cost         decimal.Decimal   `json:"cost"`         // Σ of all events of the log, copies included
 	Dispositions map[string]uint64 `json:"dispositions"` // rows by what became of them
 	Differences  []string          `json:"differences"`  // empty: log and rows agree
+
+	// What an audit that goes on from this one need not look at again: rows of
+	// envelopes up to after, all of which were recorded before since or then.
+	after uint64
+	since time.Time
+	ends  time.Time // when the last envelope compared was recorded
+}
+
+// sinceOrEver is since as ClickHouse can take it.
+func (a *ShardAudit) sinceOrEver() time.Time {
+	if a.since.IsZero() {
+		return time.Unix(0, 0)
+	}
+	return a.since
 }
 
 // differencesMax bounds how many differences are told one by one.
@@ -54,7 +70,16 @@ func (a *ShardAudit) differ(format string, args ...any) {
 //
 // progress is told how many envelopes of how many are done; it may be nil.
 func (s *Store) AuditShard(ctx context.Context, log AuditLog, shard int, progress func(done, total uint64)) (ShardAudit, error) {
-	a := ShardAudit{Shard: shard}
+	return s.AuditOn(ctx, log, ShardAudit{Shard: shard}, progress)
+}
+
+// AuditOn goes on from an earlier audit of the shard that found no difference: it
+// compares only what has come since, and the sum of both with the number of all
+// rows there are. Its cost follows what is new, and the rows of the months that it
+// is in; a change of older rows that adds and removes none is left to AuditShard.
+func (s *Store) AuditOn(ctx context.Context, log AuditLog, before ShardAudit, progress func(done, total uint64)) (ShardAudit, error) {
+	a, shard := before, before.Shard
+	a.after, a.since, a.Differences, a.Dispositions = before.Through, before.ends, nil, maps.Clone(before.Dispositions)
 	at, err := s.Checkpoint(ctx, shard) // before the end of the log, which moves while rows arrive
 	if err != nil {
 		return a, err
@@ -63,15 +88,25 @@ func (s *Store) AuditShard(ctx context.Context, log AuditLog, shard int, progres
 	if err != nil {
 		return a, err
 	}
-	a.LogEnd, a.Through = end, at.Seq
+	a.LogEnd, a.Through, a.ends = end, at.Seq, at.RecordedAt
 	if at.Seq > end {
 		a.differ("rows go up to sequence %d, but the log ends at %d", at.Seq, end)
 		a.Through = end
 	}
-	if a.Through > 0 {
+	if a.Through < a.after {
+		a.differ("rows go up to sequence %d, and went up to %d before", a.Through, a.after)
+		return a, nil
+	}
+	if a.Through > a.after {
 		if err := s.compareEnvelopes(ctx, log, &a, progress); err != nil {
 			return a, fmt.Errorf("audit shard %d: %w", shard, err)
 		}
+	}
+	if at.Seq == a.Through && at.Rows != a.Rows {
+		a.differ("%d rows in all, %d of them belong to envelopes of the log", at.Rows, a.Rows)
+	}
+	if a.after > 0 && a.Through == a.after {
+		return a, nil // nothing is new
 	}
 	for _, check := range []func(context.Context, *ShardAudit) error{s.checkDispositions, s.checkUnique, s.checkCopies, s.checkRollups} {
 		if err := check(ctx, &a); err != nil {
@@ -84,7 +119,7 @@ func (s *Store) AuditShard(ctx context.Context, log AuditLog, shard int, progres
 const selectDispositions = `
 SELECT toString(disposition), count()
 FROM usage_events
-WHERE shard = {shard:UInt16} AND stream_seq <= {through:UInt64}
+WHERE shard = {shard:UInt16} AND recorded_at >= {since:DateTime64(3, 'UTC')} AND stream_seq <= {through:UInt64} AND (stream_seq > {after:UInt64} OR {after:UInt64} = 0)
 GROUP BY disposition`
 
 func (s *Store) checkDispositions(ctx context.Context, a *ShardAudit) error {
@@ -93,7 +128,9 @@ func (s *Store) checkDispositions(ctx context.Context, a *ShardAudit) error {
 		return fmt.Errorf("count dispositions: %w", err)
 	}
 	defer found.Close()
-	a.Dispositions = map[string]uint64{}
+	if a.Dispositions == nil {
+		a.Dispositions = map[string]uint64{}
+	}
 	var rows uint64
 	for found.Next() {
 		var name string
@@ -101,7 +138,9 @@ func (s *Store) checkDispositions(ctx context.Context, a *ShardAudit) error {
 		if err := found.Scan(&name, &n); err != nil {
 			return fmt.Errorf("count dispositions: %w", err)
 		}
-		a.Dispositions[name] = n
+		a.Dispositions[name] += n
+	}
+	for _, n := range a.Dispositions {
 		rows += n
 	}
 	if err := found.Err(); err != nil {
@@ -120,6 +159,12 @@ FROM
     SELECT org_id, event_id
     FROM usage_events
     WHERE shard = {shard:UInt16} AND stream_seq <= {through:UInt64} AND disposition IN ('counted', 'sandbox')
+        AND ({after:UInt64} = 0 OR id_hash IN
+        (
+            SELECT id_hash
+            FROM usage_events
+            WHERE shard = {shard:UInt16} AND recorded_at >= {since:DateTime64(3, 'UTC')} AND stream_seq > {after:UInt64} AND {after:UInt64} > 0
+        ))
     GROUP BY org_id, event_id
     HAVING count() > 1
 )`
@@ -131,13 +176,20 @@ func (s *Store) checkUnique(ctx context.Context, a *ShardAudit) error {
 const selectOrphans = `
 SELECT count(), any(org_id), any(event_id)
 FROM usage_events
-WHERE shard = {shard:UInt16} AND stream_seq <= {through:UInt64} AND disposition IN ('duplicate', 'conflict')
+WHERE shard = {shard:UInt16} AND recorded_at >= {since:DateTime64(3, 'UTC')} AND stream_seq <= {through:UInt64} AND (stream_seq > {after:UInt64} OR {after:UInt64} = 0)
+    AND disposition IN ('duplicate', 'conflict')
     AND (org_id, event_id) NOT IN
     (
         SELECT org_id, event_id
         FROM usage_events
         WHERE shard = {shard:UInt16} AND disposition IN ('counted', 'sandbox')
-            AND id_hash IN (SELECT id_hash FROM usage_events WHERE shard = {shard:UInt16} AND disposition IN ('duplicate', 'conflict'))
+            AND id_hash IN
+            (
+                SELECT id_hash
+                FROM usage_events
+                WHERE shard = {shard:UInt16} AND recorded_at >= {since:DateTime64(3, 'UTC')} AND (stream_seq > {after:UInt64} OR {after:UInt64} = 0)
+                    AND disposition IN ('duplicate', 'conflict')
+            )
     )`
 
 func (s *Store) checkCopies(ctx context.Context, a *ShardAudit) error {
@@ -159,20 +211,49 @@ func (s *Store) expectNone(ctx context.Context, a *ShardAudit, query, complaint 
 const selectRollup = `
 SELECT count(), sum(cost), sum(input_tokens), sum(output_tokens)
 FROM usage_events
-WHERE disposition = 'counted'`
+WHERE disposition = 'counted' AND _partition_id IN {partitions:Array(String)}`
+
+// partitionsSince names the partitions of the shard's rows from the month of an
+// instant on.
+func (s *Store) partitionsSince(ctx context.Context, shard int, since time.Time) (string, error) {
+	found, err := s.conn.Query(s.scan(ctx, clickhouse.Parameters{"shard": fmt.Sprint(shard)}), "SELECT DISTINCT _partition_id FROM usage_events WHERE shard = {shard:UInt16}")
+	if err != nil {
+		return "", fmt.Errorf("list partitions: %w", err)
+	}
+	defer found.Close()
+	first := fmt.Sprintf("%d-%s", shard, since.UTC().Format("200601"))
+	var ids []string
+	for found.Next() {
+		var id string
+		if err := found.Scan(&id); err != nil {
+			return "", fmt.Errorf("list partitions: %w", err)
+		}
+		if since.IsZero() || id >= first {
+			ids = append(ids, "'"+id+"'")
+		}
+	}
+	if err := found.Err(); err != nil {
+		return "", fmt.Errorf("list partitions: %w", err)
+	}
+	return "[" + strings.Join(ids, ",") + "]", nil
+}
 
 // checkRollups compares the sums of the projections with those of the rows. It is
-// about the whole table, whatever arrives meanwhile, so it looks again before it
+// about whole partitions, whatever arrives meanwhile, so it looks again before it
 // complains.
 func (s *Store) checkRollups(ctx context.Context, a *ShardAudit) error {
+	partitions, err := s.partitionsSince(ctx, a.Shard, a.since)
+	if err != nil || partitions == "[]" {
+		return err
+	}
 	type sums struct {
 		n, in, out uint64
 		cost       decimal.Decimal
 	}
 	ask := func(projections int) (v sums, err error) {
 		ctx := clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{
-			"optimize_use_projections": projections, "force_optimize_projection": projections * int(min(1, a.Rows)), "max_execution_time": 0,
-		}))
+			"optimize_use_projections": projections, "force_optimize_projection": projections, "max_execution_time": 0,
+		}), clickhouse.WithParameters(clickhouse.Parameters{"partitions": partitions}))
 		err = s.conn.QueryRow(ctx, selectRollup).Scan(&v.n, &v.cost, &v.in, &v.out)
 		return v, err
 	}
@@ -205,5 +286,5 @@ func (s *Store) checkRollups(ctx context.Context, a *ShardAudit) error {
 }
 
 func (s *Store) auditQuery(ctx context.Context, a *ShardAudit) context.Context {
-	return s.scan(ctx, clickhouse.Parameters{"shard": fmt.Sprint(a.Shard), "through": fmt.Sprint(a.Through)})
+	return s.scan(ctx, clickhouse.Parameters{"shard": fmt.Sprint(a.Shard), "through": fmt.Sprint(a.Through), "after": fmt.Sprint(a.after), "since": milliParam(a.sinceOrEver())})
 }

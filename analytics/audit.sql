@@ -20,6 +20,6 @@ SELECT
         model, provider, price_version, currency, producer, external_id)), disposition != 'undecodable'),
     sum(cost)
 FROM usage_events
-WHERE shard = {shard:UInt16} AND stream_seq >= {from:UInt64} AND stream_seq <= {through:UInt64}
+WHERE shard = {shard:UInt16} AND recorded_at >= {since:DateTime64(3, 'UTC')} AND stream_seq >= {from:UInt64} AND stream_seq <= {through:UInt64}
 GROUP BY stream_seq
 ORDER BY stream_seq

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
@@ -37,7 +38,8 @@ type envelopeRows struct {
 type envelopeScan struct {
 	store   *Store
 	shard   int
-	from    uint64 // of the next query
+	since   time.Time // when the first of them was recorded, or before
+	from    uint64    // of the next query
 	through uint64
 	found   driver.Rows // nil between two queries
 }
@@ -51,7 +53,7 @@ func (e *envelopeScan) next(ctx context.Context) (r envelopeRows, ok bool, err e
 			}
 			to := min(e.from+auditEnvelopes-1, e.through)
 			e.found, err = e.store.conn.Query(e.store.scan(ctx, clickhouse.Parameters{
-				"shard": strconv.Itoa(e.shard), "from": strconv.FormatUint(e.from, 10), "through": strconv.FormatUint(to, 10),
+				"shard": strconv.Itoa(e.shard), "from": strconv.FormatUint(e.from, 10), "through": strconv.FormatUint(to, 10), "since": milliParam(e.since),
 			}), selectEnvelopes)
 			if err != nil {
 				return r, false, fmt.Errorf("read the rows by envelope: %w", err)
@@ -82,19 +84,22 @@ func (e *envelopeScan) close() error {
 
 // compareEnvelopes walks log and rows side by side.
 func (s *Store) compareEnvelopes(ctx context.Context, log AuditLog, a *ShardAudit, progress func(done, total uint64)) error {
-	reader, err := log.ReadUsage(ctx, a.Shard, 1)
+	reader, err := log.ReadUsage(ctx, a.Shard, a.after+1)
 	if err != nil {
 		return err
 	}
 	defer reader.Stop()
-	scan := &envelopeScan{store: s, shard: a.Shard, through: a.Through}
+	scan := &envelopeScan{store: s, shard: a.Shard, since: a.sinceOrEver(), through: a.Through}
+	if a.after > 0 {
+		scan.from = a.after + 1
+	}
 	defer scan.close() // an error of next is the one to tell
 	var recount recounter
 	have, ok, err := scan.next(ctx)
 	if err != nil {
 		return err
 	}
-	for seq := uint64(1); seq <= a.Through; seq++ {
+	for seq := a.after + 1; seq <= a.Through; seq++ {
 		m, err := reader.Next(ctx)
 		if err != nil {
 			return err

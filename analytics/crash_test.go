@@ -15,7 +15,9 @@ import (
 // crashLog is a log of readable and other events, and their oracle.
 func crashLog(t testing.TB, r *rig, seed uint64) *chaos {
 	c := newChaos(seed, 30)
-	c.publish(r, rounds(15, 40))
+	for c.oracle.rows < uint64(rounds(150, 600)) { // several batches, whatever was drawn
+		c.publish(r, 1)
+	}
 	return c
 }
 
@@ -31,22 +33,30 @@ func TestCrashAtEveryStep(t *testing.T) {
 		t.Run(step.line+", the step fails", func(t *testing.T) {
 			r := newRig(t)
 			c := crashLog(t, r, seedOf(t))
-			n := 0
+			n, hits := 0, 0
 			r.ingest(func(in *Ingester) {
 				in.BatchRows = 50
 				in.Failpoint = func(at string) error {
-					if n++; at == step.point && n%4 == 0 { // at several batches
+					if at != step.point {
+						return nil
+					}
+					if n++; n%2 == 1 { // every other time, and so at every batch
+						hits++
 						return errCrash
 					}
 					return nil
 				}
 			})
+			if hits == 0 {
+				t.Fatal("the step never failed")
+			}
 			r.wantExactly(c)
 		})
 		t.Run(step.line+", the process dies", func(t *testing.T) {
 			r := newRig(t)
 			c := crashLog(t, r, seedOf(t))
-			for hit := 1; ; hit++ { // at the first batch, then the second of the next process, …
+			hit := 1
+			for ; ; hit++ { // at the first batch, then the second of the next process, …
 				ctx, die := context.WithCancel(r.ctx)
 				in := r.ingester()
 				in.BatchRows = 50
@@ -69,6 +79,9 @@ func TestCrashAtEveryStep(t *testing.T) {
 				if !errors.Is(err, context.Canceled) && !errors.Is(err, errCrash) {
 					t.Fatal(err)
 				}
+			}
+			if hit == 1 {
+				t.Fatal("no process died")
 			}
 			r.wantExactly(c)
 		})
@@ -141,7 +154,7 @@ func TestCrashOfClickHouse(t *testing.T) {
 func killDuringInsert(t *testing.T, r *rig, seed uint64) {
 	random := rand.New(rand.NewPCG(seed, 7))
 	c := newChaos(seed, 20)
-	c.publish(r, rounds(100, 400))
+	c.publish(r, rounds(40, 400))
 	kills, killed := rounds(1, 10), sync.WaitGroup{}
 	r.ingest(func(in *Ingester) {
 		in.BatchRows = 1 + int(c.oracle.rows)/(2*kills)
@@ -176,7 +189,7 @@ func killDuringProjectionMerge(t *testing.T, r *rig, seed uint64) {
 	g := newUsageGen(seed, 20, simStart)
 	r.exec("SYSTEM STOP MERGES usage_events")
 	for range 12 {
-		r.publish(g.take(rounds(2000, 10_000))...)
+		r.publish(g.take(rounds(1200, 10_000))...)
 		r.ingest()
 	}
 	r.exec("SYSTEM START MERGES usage_events")
@@ -223,7 +236,7 @@ func killBetweenMerges(t *testing.T, r *rig, seed uint64) {
 	random := rand.New(rand.NewPCG(seed, 3))
 	c := newChaos(seed, 30)
 	for i := range rounds(4, 20) {
-		c.publish(r, 10)
+		c.publish(r, rounds(3, 10))
 		r.ingest(func(in *Ingester) { in.BatchRows = 1 + random.IntN(60) })
 		switch i % 4 {
 		case 1:

@@ -22,7 +22,14 @@ import (
 
 var seedFlag = flag.Uint64("seed", 0, "seed of the random tests; 0 chooses one, which a failure prints")
 
-func TestMain(m *testing.M) { os.Exit(embedded.TestMain(m)) }
+// These tests wait for the engines, mostly, so more of them may run at once than
+// there are processors; a -parallel that is given wins, as it is parsed after.
+func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", "4"); err != nil {
+		panic(err)
+	}
+	os.Exit(embedded.TestMain(m))
+}
 
 // seedOf is the seed of a random test.
 func seedOf(t testing.TB) uint64 {

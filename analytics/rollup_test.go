@@ -78,7 +78,7 @@ func TestEveryCopyIsFoundAtSize(t *testing.T) {
 	defer cancel()
 	r.ctx = ctx
 	g := newUsageGen(seedOf(t), 50, simStart)
-	n := rounds(60_000, 2_000_000)
+	n := rounds(40_000, 2_000_000)
 	var again [][]byte
 	for left := n; left > 0; left -= 5000 {
 		us := g.take(5000)

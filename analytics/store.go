@@ -289,8 +289,8 @@ func (s *Store) digests(ctx context.Context, hashes []uint64) (map[events.UsageK
 	return known, nil
 }
 
-// arrayParam is the text of an Array(UInt64) query parameter.
-func arrayParam(ns []uint64) string {
+// arrayParam is the text of an Array(UInt64) or Array(Int64) query parameter.
+func arrayParam[N int64 | uint64](ns []N) string {
 	b := make([]byte, 0, 2+21*len(ns))
 	b = append(b, '[')
 	for i, n := range ns {

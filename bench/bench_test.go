@@ -79,11 +79,20 @@ func TestEventsAPI(t *testing.T) {
 	}
 }
 
+func TestGateway(t *testing.T) {
+	r := measured(t, "gateway", 2000)
+	positive(t, r, "gateway", "ratio_8", "ratio_256", "added_p50_ms", "added_p99_ms")
+	g := r.Gateway
+	if g.ChunkP99US < g.ChunkUS || g.Requests < 4000 || g.PerS8.P99MS < g.PerS8.P50MS {
+		t.Errorf("it measured %+v", g)
+	}
+}
+
 func TestDashboard(t *testing.T) {
-	r := measured(t, "dashboard", 200_000)
+	r := measured(t, "dashboard", 80_000)
 	positive(t, r, "dashboard", "p50_ms", "p99_ms", "rows", "parts", "disk_bytes", "projection_bytes", "clients_p99_ms")
 	d := r.Dashboard
-	if d.RawRowsSmall != 5000 || d.RawRowsLarge != 50_000 || d.Rows != 200_000 {
+	if d.RawRowsSmall != 2000 || d.RawRowsLarge != 20_000 || d.Rows != 80_000 {
 		t.Errorf("the orgs have %d and %d rows of %d", d.RawRowsSmall, d.RawRowsLarge, d.Rows)
 	}
 	for _, org := range []OrgLatency{d.Small, d.Large} {
@@ -109,5 +118,13 @@ func TestUnknownNames(t *testing.T) {
 	}
 	if _, err := Run(t.Context(), Options{}); err == nil {
 		t.Error("no trace was taken for one")
+	}
+}
+
+func TestAdmission(t *testing.T) {
+	r := measured(t, "admission", 2000)
+	positive(t, r, "admission", "us", "verify_us", "reserve_us", "settle_us", "parallel_us", "state_bytes", "keys_bytes", "limits_bytes", "bytes_per_key", "start_s", "restore_s", "first_use_ms")
+	if a := r.Admission; a.Keys != 2000 || a.HotKeys != 2000 || a.Records < 5*1000+2*2000 {
+		t.Errorf("%+v", a)
 	}
 }

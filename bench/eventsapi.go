@@ -6,13 +6,11 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"net"
 	"net/http"
 	"os"
 	"slices"
 	"time"
 
-	"aione/httpapi"
 	"aione/node"
 )
 
@@ -82,7 +80,7 @@ func measureEventsAPI(ctx context.Context, o Options, m *Machine) (_ *EventsAPI,
 		stop()
 		err = errors.Join(err, <-ended)
 	}()
-	sink, closeSink, err := startSink()
+	sink, closeSink, err := startServer(sinkHandler())
 	if err != nil {
 		return nil, err
 	}
@@ -91,29 +89,16 @@ func measureEventsAPI(ctx context.Context, o Options, m *Machine) (_ *EventsAPI,
 	return b.run(ctx)
 }
 
-// startSink serves the ceiling: the same server settings, a handler that reads.
-func startSink() (url string, stop func() error, err error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", nil, fmt.Errorf("start the ceiling: %w", err)
-	}
-	s := httpapi.NewHTTPServer("", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+// sinkHandler is the ceiling: the same server settings, a handler that reads.
+func sinkHandler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, err := io.Copy(io.Discard, r.Body); err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
 		w.WriteHeader(http.StatusAccepted)
 		fmt.Fprintf(w, `{"accepted":%d,"rejected":[]}`, apiBatch)
-	}))
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(l) }()
-	return "http://" + l.Addr().String(), func() error {
-		err := s.Close()
-		if serveErr := <-served; !errors.Is(serveErr, http.ErrServerClosed) {
-			err = errors.Join(err, serveErr)
-		}
-		return err
-	}, nil
+	})
 }
 
 type apiBench struct {

@@ -37,16 +37,16 @@ type UsageSource interface {
 	EachInputs(ctx context.Context, qs []ledger.InputsQuery, each func(i int, in ledger.Inputs) error) error
 }
 
+// Auditor says whether what is to be invoiced is proven.
+type Auditor interface {
+	// Sound returns what was found to be wrong, nil if nothing is known to be.
+	Sound() error
+}
+
 // Prices finds the price versions that usage was stamped with.
 type Prices interface {
 	Price(version string) (catalog.Price, bool)
 	WaitFor(ctx context.Context, ledgerSeq uint64) error
-}
-
-// Auditor says whether log, rows and invoices agree.
-type Auditor interface {
-	// Red returns why they do not, nil if they do as far as is known.
-	Red(ctx context.Context) error
 }
 
 // Hooks are for tests: an error from a hook ends the run there, as a crash would.
@@ -74,6 +74,9 @@ type Invoicer struct {
 	Clock  func() time.Time // stamps invoices; UTC is not required
 	Logger *slog.Logger     // default slog.Default()
 
+	Auditor   Auditor   // may keep the invoicer from running; nil: nobody does
+	Standings Standings // nil: thresholds of budgets and balances are not announced
+
 	// Grace is how long a period stays open for stragglers after its end, where the
 	// org's profile does not say. Usage that comes later still is on the next invoice.
 	// Default 0.
@@ -89,8 +92,6 @@ type Invoicer struct {
 	// the log, for all orgs together. Default DefaultMeteringWait.
 	MeteringWait time.Duration
 
-	Auditor   Auditor   // nil: nobody is asked
-	Standings Standings // nil: thresholds of budgets and balances are not announced
 	// WatchEvery is how often included usage is looked at. Default DefaultWatchEvery.
 	WatchEvery time.Duration
 
@@ -109,12 +110,12 @@ var (
 	// ErrLogWentBack is returned when the usage log ends before the cut of the
 	// previous run: messages are lost, or it is another log.
 	ErrLogWentBack = errors.New("usage log ends before what was invoiced already")
+	// ErrUnproven is returned when the auditor has found that usage, log and ledger
+	// differ. Nothing is invoiced until they agree again.
+	ErrUnproven = errors.New("nothing is invoiced: log, rows and invoices do not agree")
 	// ErrFuture is returned by RunDue for an instant that has not come yet: a period
 	// that is not over must not be closed.
 	ErrFuture = errors.New("cannot close periods of the future")
-	// ErrAuditorRed is returned when the auditor has found that log, rows and invoices
-	// disagree: nothing is invoiced until they agree again.
-	ErrAuditorRed = errors.New("the auditor has found differences")
 )
 
 // ReportIssuedMax bounds the invoices in a Report.
@@ -148,7 +149,8 @@ type run struct {
 // failing org does not keep the others waiting; the error joins those of all
 // orgs, and the report says what was done regardless. It also ends credits that
 // have expired, and says which invoices are overdue and which thresholds were
-// crossed. When the auditor is red it does nothing.
+// crossed. It does nothing while
+// the auditor finds a difference.
 //
 // A period is due Grace after its end. The first period of an org is that of its
 // creation or of its earliest usage, whichever is older, and periods from before
@@ -162,8 +164,8 @@ func (v *Invoicer) RunDue(ctx context.Context, asOf time.Time) (Report, error) {
 		return Report{}, fmt.Errorf("%w: %s is after %s", ErrFuture, asOf, now)
 	}
 	if v.Auditor != nil {
-		if err := v.Auditor.Red(ctx); err != nil {
-			return Report{}, fmt.Errorf("invoice run: %w: %w", ErrAuditorRed, err)
+		if err := v.Auditor.Sound(); err != nil {
+			return Report{}, fmt.Errorf("%w: %w", ErrUnproven, err)
 		}
 	}
 	if err := catchUp(ctx, v.Log, v.Book); err != nil {

@@ -147,6 +147,11 @@ func (p *Plan) completeFor(org Org, now time.Time) error {
 	return nil
 }
 
+// AllowsModel reports whether the plan has a model, by its standard id.
+func (p Plan) AllowsModel(id string) bool {
+	return len(p.ModelsAllowed) == 0 || slices.Contains(p.ModelsAllowed, id)
+}
+
 // sameTerms compares all but the dates.
 func (p Plan) sameTerms(q Plan) bool {
 	p.EffectiveFrom, p.EffectiveTo = q.EffectiveFrom, q.EffectiveTo

@@ -76,12 +76,17 @@ func TestPricesAreAPicture(t *testing.T) {
 // sense beside each other.
 func TestStarterIsBroad(t *testing.T) {
 	byID := make(map[string]catalog.StarterEntry)
+	var perRequest, perImage, cheaperCached, dearerWritten bool
 	for _, e := range catalog.Starter() {
 		if _, twice := byID[e.Model.ID]; twice {
 			t.Errorf("%s is there twice", e.Model.ID)
 		}
 		byID[e.Model.ID] = e
 		p := e.Price
+		perRequest = perRequest || p.Request.IsPositive()
+		perImage = perImage || p.Image.IsPositive()
+		cheaperCached = cheaperCached || p.CacheRead.Cmp(p.Input) < 0
+		dearerWritten = dearerWritten || p.CacheWrite1h.Cmp(p.CacheWrite5m) > 0 && p.CacheWrite5m.Cmp(p.Input) > 0
 		if e.Model.Name == "" || e.Model.Provider == "" || e.Model.ContextLength < 32_000 || !e.Model.Enabled {
 			t.Errorf("%+v", e.Model)
 		}
@@ -96,7 +101,13 @@ func TestStarterIsBroad(t *testing.T) {
 			t.Errorf("%s is missing", id)
 		}
 	}
-	if byID["gemini-2.5-flash-image"].Price.Image.IsZero() {
-		t.Error("images are free")
+	if !perRequest || !perImage || !cheaperCached || !dearerWritten {
+		t.Error("a kind of price is not there")
+	}
+	// What Google lists for a picture, in its tokens and the rest.
+	const pictureTokens = 1290
+	p := byID["gemini-2.5-flash-image"].Price
+	if cost := p.Image.Add(p.Output.Mul(decimal.New(pictureTokens, -6))); !cost.Equal(decimal.RequireFromString("0.2808")) {
+		t.Errorf("a picture costs %s", cost)
 	}
 }

@@ -11,7 +11,9 @@ import (
 // their providers give them. Its prices are examples and no offer: public list
 // prices of the lowest tier, where they are in dollars at 7.2 CNY. The operator
 // supersedes them by PublishPrice before the first customer. They start in 2020,
-// so that imported usage finds a price.
+// so that imported usage finds a price. Providers count a picture's tokens as output
+// as well, so its price is what the list price adds to theirs. A fee per request is
+// that of the smallest search context.
 //
 //go:embed starter.json
 var starterJSON []byte

@@ -22,10 +22,12 @@ import (
 
 // TestHelp asks every command for its help.
 func TestHelp(t *testing.T) {
+	platformTest(t)
 	for _, command := range []string{"", "up", "demo", "verify", "rebuild", "quarantine", "quarantine list", "quarantine replay",
 		"admin", "admin org", "admin org create", "admin org list", "admin team", "admin team create", "admin team list",
 		"admin key", "admin key create", "admin key list", "admin key disable", "admin key enable",
 		"admin catalog", "admin catalog install", "admin catalog list", "admin catalog price", "admin invoice", "admin invoice run", "admin invoice list",
+		"admin budget", "admin budget set", "admin budget list", "admin limits", "admin limits set", "admin credit-limit", "admin credit-limit set",
 		"bench", "engines", "engine", "engine install", "engine path"} {
 		c := runAione(t, cleanEnv(), append(strings.Fields(command), "--help")...)
 		if want := strings.TrimSpace("Usage: aione " + command); c.code != 0 || !strings.HasPrefix(c.stdout, want) || c.stderr != "" {
@@ -63,6 +65,7 @@ func oneSentence(t testing.TB, what string, code int, stderr string, want ...str
 
 // TestBadCommandLines is about people's mistakes.
 func TestBadCommandLines(t *testing.T) {
+	platformTest(t)
 	nowhere := append(cleanEnv(), "NATS_URL=nats://127.0.0.1:1", "CLICKHOUSE_DSN=http://127.0.0.1:1/aione", "AIONE_DATA="+t.TempDir())
 	for _, c := range []struct {
 		command string
@@ -97,11 +100,15 @@ func TestBadCommandLines(t *testing.T) {
 		}
 		code := p.wait(t, startWithin)
 		oneSentence(t, strings.TrimSpace(c.env+" "+c.command), code, p.stderr.String(), words[0]+": ", c.want)
+		if p.stdout.String() != "" {
+			t.Errorf("%s prints to standard output, where scripts read: %.200q", c.command, p.stdout)
+		}
 	}
 }
 
 // TestBadSettings is about settings that only a running platform can refuse.
 func TestBadSettings(t *testing.T) {
+	platformTest(t)
 	p := newPlatform(t)
 	p.installCatalog()
 	for _, c := range []struct{ command, env, want string }{
@@ -136,6 +143,7 @@ func TestBadSettings(t *testing.T) {
 // TestTamperedRows edits rows behind the platform's back: verify names each kind of
 // damage, and a rebuild mends it while ingest goes on.
 func TestTamperedRows(t *testing.T) {
+	platformTest(t)
 	r := random(t)
 	p := newPlatform(t)
 	p.installCatalog()
@@ -154,9 +162,12 @@ func TestTamperedRows(t *testing.T) {
 		kinds = kinds[:1]
 	}
 	for _, k := range kinds {
-		calm(t, load)
+		calm(t, load) // and so more envelopes than any that is tampered with
 		ctx, cancel := context.WithTimeout(context.Background(), startWithin)
-		err := conn.Exec(ctx, k.sql)
+		err := projection.CaughtUp(ctx)
+		if err == nil {
+			err = conn.Exec(ctx, k.sql)
+		}
 		cancel()
 		if err != nil {
 			t.Fatalf("%s: %v", k.name, err)
@@ -198,6 +209,7 @@ func TestTamperedRows(t *testing.T) {
 // TestQuarantine puts into the log what nobody can read, and the same id twice
 // with two bodies.
 func TestQuarantine(t *testing.T) {
+	platformTest(t)
 	p := newPlatform(t)
 	p.installCatalog()
 	acme := p.tenant("Acme")
@@ -263,6 +275,7 @@ func TestQuarantine(t *testing.T) {
 
 // TestUp runs everything in one process, kills that, and starts it again.
 func TestUp(t *testing.T) {
+	platformTest(t)
 	dir := t.TempDir()
 	env := append(cleanEnv(), "AIONE_DATA="+dir, "AIONE_HTTP=127.0.0.1:0", "AIONE_LEASE_TTL=1s")
 	type bootstrap struct {

@@ -131,6 +131,7 @@ type invoice struct {
 // TestInvoicesOverKills closes last month for several orgs while invoicers, and
 // what they work with, are killed.
 func TestInvoicesOverKills(t *testing.T) {
+	platformTest(t)
 	r := random(t)
 	orgs, kills := 5, 15
 	if testing.Short() {

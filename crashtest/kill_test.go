@@ -22,6 +22,7 @@ import (
 // TestKillLoop kills every kind of process with SIGKILL, again and again, while
 // clients chat, and then accounts for every single request.
 func TestKillLoop(t *testing.T) {
+	platformTest(t)
 	r := random(t)
 	kills, pauseMax, clients := 25, 4*time.Second, 8
 	if testing.Short() {

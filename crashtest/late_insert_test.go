@@ -16,6 +16,7 @@ import (
 // TestLateInsert kills an ingester whose INSERT is on its way through a slow
 // proxy, and lets the INSERT arrive when the next ingester is at work.
 func TestLateInsert(t *testing.T) {
+	platformTest(t)
 	r := random(t)
 	p := newPlatform(t)
 	p.installCatalog()
@@ -84,14 +85,21 @@ func TestLateInsert(t *testing.T) {
 	mu.Lock()
 	armed = true
 	mu.Unlock()
-	request := <-held
+	var request []byte
+	select {
+	case request = <-held:
+	case <-time.After(startWithin):
+		t.Fatal("no INSERT came by")
+	}
 	t.Logf("held %d bytes", len(request))
 	last := first.retire()
 	last.signal(syscall.SIGKILL)
 	p.leaseHolder([]*role{second})
 	before := p.rowsThrough(projection)
-	for p.rowsThrough(projection) < before+5 {
-		time.Sleep(50 * time.Millisecond)
+	for began := time.Now(); p.rowsThrough(projection) < before+5; time.Sleep(50 * time.Millisecond) {
+		if time.Since(began) > startWithin {
+			t.Fatal("the next ingester writes no rows")
+		}
 	}
 	s, err := net.Dial("tcp", target)
 	if err != nil {
@@ -100,7 +108,9 @@ func TestLateInsert(t *testing.T) {
 	s.Write(request)
 	s.SetReadDeadline(time.Now().Add(3 * time.Second))
 	answer, _ := io.ReadAll(s)
-	t.Logf("late answer: %.300q", answer)
+	if !bytes.Contains(answer, []byte("came after the lease")) {
+		t.Errorf("the late INSERT was answered %.300q, want a refusal", answer)
+	}
 	calm(t, load)
 	attempts := load.end()
 	p.settle(log, projection)

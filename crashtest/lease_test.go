@@ -17,6 +17,7 @@ import (
 // holds the lease for longer than the lease lasts, while the load goes on. Then it
 // lets it go on, as a machine does that has come back from a pause.
 func TestTwoOfEach(t *testing.T) {
+	platformTest(t)
 	r := random(t)
 	stops := 6
 	if testing.Short() {
@@ -114,6 +115,7 @@ func (p *platform) rowsThrough(projection interface {
 // and kills the ingester whose insert it has not read yet: that insert is carried
 // out once ClickHouse goes on, when the next ingester is at work already.
 func TestFrozenClickHouse(t *testing.T) {
+	platformTest(t)
 	r := random(t)
 	freezes := 6
 	if testing.Short() {

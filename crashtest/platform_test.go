@@ -130,12 +130,13 @@ func (p *platform) service(name string, env ...string) *role {
 func (p *platform) serve(env ...string) {
 	p.t.Helper()
 	port := freePort(p.t)
-	p.url = fmt.Sprintf("http://127.0.0.1:%d", port)
+	url := fmt.Sprintf("http://127.0.0.1:%d", port)
+	p.url = url
 	p.api = p.add(&role{name: "api", env: append(append([]string{fmt.Sprintf("AIONE_HTTP=127.0.0.1:%d", port)}, p.env...), env...),
 		ready: func(a *process) error {
 			line, err := a.firstLine(startWithin)
-			if err == nil && line != p.url {
-				err = fmt.Errorf("api says it serves at %s, want %s", line, p.url)
+			if err == nil && line != url {
+				err = fmt.Errorf("api says it serves at %s, want %s", line, url)
 			}
 			return err
 		}})
@@ -259,7 +260,11 @@ func (p *platform) get(token, path string, into any) http.Header {
 }
 
 func (p *platform) call(ctx context.Context, method, path, token, contentType string, body []byte) (int, http.Header, []byte, error) {
-	req, err := http.NewRequestWithContext(ctx, method, p.url+path, bytes.NewReader(body))
+	return callAt(ctx, p.url, method, path, token, contentType, body)
+}
+
+func callAt(ctx context.Context, url, method, path, token, contentType string, body []byte) (int, http.Header, []byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, url+path, bytes.NewReader(body))
 	if err != nil {
 		return 0, nil, nil, err
 	}

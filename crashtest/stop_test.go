@@ -13,6 +13,7 @@ import (
 
 // TestCleanStop stops the services as a service manager does.
 func TestCleanStop(t *testing.T) {
+	platformTest(t)
 	r := random(t)
 	p := newPlatform(t)
 	p.installCatalog()

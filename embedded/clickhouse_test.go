@@ -86,6 +86,7 @@ func post(t *testing.T, dsn string, parameters url.Values, body io.Reader) (stat
 }
 
 func TestStatements(t *testing.T) {
+	t.Parallel()
 	e := embedded.OpenClickHouse(t)
 	conn := open(t, e.DSN)
 	ctx := t.Context()
@@ -179,6 +180,7 @@ func TestParametersAndSettings(t *testing.T) {
 
 // What clickhouse-go writes it must read back unchanged, sparse columns too.
 func TestTypesRoundTrip(t *testing.T) {
+	t.Parallel()
 	e := embedded.OpenClickHouse(t)
 	conn := open(t, e.DSN)
 	mustExec(t, conn, `CREATE TABLE types (
@@ -247,6 +249,7 @@ func TestTypesRoundTrip(t *testing.T) {
 }
 
 func TestErrorsCarryTheirCode(t *testing.T) {
+	t.Parallel()
 	e := embedded.OpenClickHouse(t)
 	conn := open(t, e.DSN)
 	mustExec(t, conn, "CREATE TABLE t (a UInt64, CONSTRAINT small CHECK a < 10) ENGINE = MergeTree ORDER BY a")
@@ -262,7 +265,7 @@ func TestErrorsCarryTheirCode(t *testing.T) {
 		{sql: "SELECT 1; SELECT 2", code: 62},
 		{sql: "DROP TABLE IF EXISTS x; DROP TABLE t", code: 62},
 		{sql: "INSERT INTO t VALUES (11)", code: 469},
-		{sql: "SELECT count() FROM numbers(1000000000000) WHERE sipHash64(number) = 1", settings: clickhouse.Settings{"max_execution_time": 1}, code: 159},
+		{sql: "SELECT count() FROM numbers(1000000000000) WHERE sipHash64(number) = 1", settings: clickhouse.Settings{"max_execution_time": 1, "max_threads": 1}, code: 159},
 		{sql: "SELECT 1", settings: clickhouse.Settings{"no_such_setting": 1}, code: 115},
 		{sql: "KILL QUERY WHERE query_id IN ('a')", code: 48},
 	} {

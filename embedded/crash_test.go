@@ -39,10 +39,14 @@ const crashBatchRows = 500
 // Acknowledged INSERTs are there once and whole, the others once and whole or
 // not at all, however often the child is killed.
 func TestKilledChildLosesAndDoublesNothing(t *testing.T) {
+	t.Parallel()
 	e := embedded.OpenPrivate(t)
 	conn := open(t, e.DSN)
 	mustExec(t, conn, "CREATE TABLE t (batch UInt64, i UInt64) ENGINE = MergeTree ORDER BY batch SETTINGS non_replicated_deduplication_window = 0")
-	const kills = 6
+	kills := 6
+	if testing.Short() {
+		kills = 3
+	}
 	over := make(chan struct{})
 	known := &oracle{acked: map[uint64]bool{}}
 	var nextBatch atomic.Uint64
@@ -165,6 +169,7 @@ func closed(c <-chan struct{}) bool {
 
 // A request made while there is no child waits for the next one.
 func TestRequestsWaitForTheNextChild(t *testing.T) {
+	t.Parallel()
 	e := embedded.OpenPrivate(t)
 	conn := open(t, e.DSN)
 	mustExec(t, conn, "CREATE TABLE t (a UInt64) ENGINE = MergeTree ORDER BY a", "INSERT INTO t VALUES (1)")
@@ -180,6 +185,7 @@ func TestRequestsWaitForTheNextChild(t *testing.T) {
 
 // A query the killed child was answering ends in an error, not in fewer rows.
 func TestAnswerOfAKilledChildIsAnError(t *testing.T) {
+	t.Parallel()
 	e := embedded.OpenPrivate(t)
 	rows, err := open(t, e.DSN).Query(t.Context(), "SELECT number FROM numbers(50000000)")
 	if err != nil {
@@ -199,6 +205,7 @@ func TestAnswerOfAKilledChildIsAnError(t *testing.T) {
 // A parent killed by the system takes its child along, and the next process
 // finds everything that was acknowledged.
 func TestKilledParentLeavesTheDirectoryFree(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	parent := exec.Command(os.Args[0])
 	parent.Env = append(os.Environ(), parentEnv+"="+dir)
@@ -251,6 +258,7 @@ func alive(pid int) bool {
 }
 
 func TestCloseAndReopen(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	var log strings.Builder
 	for round := range uint64(2) {
@@ -282,6 +290,7 @@ func TestCloseAndReopen(t *testing.T) {
 }
 
 func TestClickHouseDoesNotStart(t *testing.T) {
+	t.Parallel()
 	notALibrary := filepath.Join(t.TempDir(), "libchdb.so")
 	if err := os.WriteFile(notALibrary, []byte("nothing"), 0o644); err != nil {
 		t.Fatal(err)

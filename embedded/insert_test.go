@@ -150,6 +150,7 @@ func TestInsertRate(t *testing.T) {
 // A body that ends early must insert nothing, wherever it is cut: inside a
 // block, and, which no parser can see, exactly between two.
 func TestHalfSentInsertInsertsNothing(t *testing.T) {
+	t.Parallel()
 	e := embedded.OpenClickHouse(t)
 	conn := open(t, e.DSN)
 	mustExec(t, conn, "CREATE TABLE half (value UInt64) ENGINE = MergeTree ORDER BY value")
@@ -198,6 +199,7 @@ func TestHalfSentInsertInsertsNothing(t *testing.T) {
 
 // A body that net/http finds whole can still hold half of the data.
 func TestTruncatedInsertInsertsNothing(t *testing.T) {
+	t.Parallel()
 	e := embedded.OpenClickHouse(t)
 	conn := open(t, e.DSN)
 	mustExec(t, conn, "CREATE TABLE half (value UInt64) ENGINE = MergeTree ORDER BY value")
@@ -272,6 +274,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 }
 
 func TestCancelledQueryEnds(t *testing.T) {
+	t.Parallel()
 	e := embedded.OpenClickHouse(t)
 	conn := open(t, e.DSN)
 	for name, sql := range map[string]string{"Streamed": endless, "Whole": "CREATE TABLE endless ENGINE = Memory AS " + endless} {
@@ -327,6 +330,7 @@ func (k killing) kill(t *testing.T) {
 }
 
 func TestKillSelect(t *testing.T) {
+	t.Parallel()
 	k := newKilling(t)
 	t.Run("NotThere", k.kill)
 	t.Run("Select", func(t *testing.T) {
@@ -362,6 +366,7 @@ func TestKillSelect(t *testing.T) {
 }
 
 func TestKillInsert(t *testing.T) {
+	t.Parallel()
 	k := newKilling(t)
 	mustExec(t, k.conn, "CREATE TABLE killed (value UInt64) ENGINE = MergeTree ORDER BY value")
 	t.Run("InsertThatWaitsForItsClient", func(t *testing.T) {
@@ -419,6 +424,7 @@ func TestKillInsert(t *testing.T) {
 
 // More queries than sessions wait for their turn; one that gives up is told.
 func TestWaitingForASession(t *testing.T) {
+	t.Parallel()
 	e := embedded.OpenPrivate(t)
 	conn := open(t, e.DSN)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -71,7 +71,7 @@ done
 	if _, err := embedded.FindLibrary(); err != nil {
 		t.Error(err)
 	}
-	left, err := filepath.Glob(filepath.Join(os.Getenv(embedded.CacheDirEnv), ".engine-*"))
+	left, err := filepath.Glob(filepath.Join(os.Getenv(embedded.CacheDirEnv), ".install-*"))
 	if err != nil || len(left) != 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}

@@ -2,6 +2,7 @@ package embedded_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"testing"
@@ -18,6 +19,14 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(parentEnv); dir != "" {
 		os.Unsetenv(parentEnv)
 		os.Exit(runParent(dir))
+	}
+	if dir := os.Getenv(fullDiskEnv); dir != "" {
+		os.Exit(runOnFullDisk(dir))
+	}
+	// The tests wait for engines of their own, mostly; a -parallel that is given
+	// wins, as it is parsed after.
+	if err := flag.Set("test.parallel", "4"); err != nil {
+		panic(err)
 	}
 	os.Exit(embedded.TestMain(m))
 }

@@ -33,6 +33,7 @@ func stream(t *testing.T, n *embedded.NATS) (jetstream.JetStream, *nats.Conn) {
 }
 
 func TestNATSRestartKeepsData(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	const messages = 100
 	for round := range uint64(3) {
@@ -65,6 +66,7 @@ func TestNATSRestartKeepsData(t *testing.T) {
 }
 
 func TestNATSListens(t *testing.T) {
+	t.Parallel()
 	n, err := embedded.StartNATS(embedded.NATSOptions{StoreDir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
@@ -88,6 +90,7 @@ func TestNATSListens(t *testing.T) {
 }
 
 func TestNATSWithoutAPort(t *testing.T) {
+	t.Parallel()
 	n := embedded.OpenNATS(t)
 	if n.URL() != "" {
 		t.Errorf("URL %q without a port", n.URL())
@@ -99,6 +102,7 @@ func TestNATSWithoutAPort(t *testing.T) {
 }
 
 func TestNATSStoreHeld(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	n, err := embedded.StartNATS(embedded.NATSOptions{StoreDir: dir, Port: embedded.NATSPortNone})
 	if err != nil {
@@ -117,6 +121,7 @@ func TestNATSStoreHeld(t *testing.T) {
 }
 
 func TestNATSDoesNotStart(t *testing.T) {
+	t.Parallel()
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o644); err != nil {
 		t.Fatal(err)
@@ -149,6 +154,7 @@ func TestNATSDoesNotStart(t *testing.T) {
 
 // A full store refuses new messages and keeps the old ones.
 func TestNATSStoreFull(t *testing.T) {
+	t.Parallel()
 	n, err := embedded.StartNATS(embedded.NATSOptions{StoreDir: t.TempDir(), Port: embedded.NATSPortNone, StoreMaxBytes: 4 << 20})
 	if err != nil {
 		t.Fatal(err)

@@ -226,9 +226,29 @@ func (l *Log) LastOn(ctx context.Context, subject string) (r Record, ok bool, er
 	if err != nil {
 		return Record{}, false, fmt.Errorf("look up %s: %w", subject, err)
 	}
-	if err := json.Unmarshal(m.Data, &r); err != nil {
-		return Record{}, false, fmt.Errorf("decode ledger sequence %d: %w", m.Sequence, err)
+	r, err = decodeRecord(m.Subject, m.Sequence, m.Data)
+	return r, err == nil, err
+}
+
+// RecordAt is the record at a sequence of the ledger.
+func (l *Log) RecordAt(ctx context.Context, seq uint64) (Record, error) {
+	ctx, cancel := context.WithTimeout(ctx, l.lookWithin)
+	defer cancel()
+	s, err := l.js.Stream(ctx, ledgerStream)
+	if err != nil {
+		return Record{}, fmt.Errorf("look up the ledger: %w", err)
 	}
-	r.Seq, r.Subject = m.Sequence, m.Subject
-	return r, true, nil
+	m, err := s.GetMsg(ctx, seq)
+	if err != nil {
+		return Record{}, fmt.Errorf("read ledger sequence %d: %w", seq, err)
+	}
+	return decodeRecord(m.Subject, m.Sequence, m.Data)
+}
+
+func decodeRecord(subject string, seq uint64, body []byte) (r Record, err error) {
+	if err := json.Unmarshal(body, &r); err != nil {
+		return Record{}, fmt.Errorf("decode ledger sequence %d: %w", seq, err)
+	}
+	r.Seq, r.Subject = seq, subject
+	return r, nil
 }

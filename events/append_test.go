@@ -69,6 +69,14 @@ func TestAppendExpectations(t *testing.T) {
 	if err != nil || !ok || got.Seq != 2 || got.Subject != OrgSubject(orgB) || got.Actor != "cli:alice" || !got.At.Equal(first.At) {
 		t.Fatalf("last = %+v, %v", got, err)
 	}
+	if at, err := l.RecordAt(ctx, 2); err != nil || !reflect.DeepEqual(at, got) {
+		t.Fatalf("at 2: %+v, %v; want %+v", at, err, got)
+	}
+	for _, seq := range []uint64{0, 5} {
+		if _, err := l.RecordAt(ctx, seq); err == nil {
+			t.Fatalf("there is a record at %d", seq)
+		}
+	}
 	var data map[string]int
 	if err := got.Into(&data); err != nil || data["n"] != 1 {
 		t.Fatalf("data %v, %v", data, err)

@@ -2,9 +2,11 @@ package events
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"net"
 	"net/url"
+	"os"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -18,6 +20,15 @@ import (
 
 	"aione/embedded"
 )
+
+// These tests wait for their servers, mostly, so more of them may run at once than
+// there are processors; a -parallel that is given wins, as it is parsed after.
+func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
 
 // testBound is far over what any test needs; it only keeps a hang from lasting.
 const testBound = 25 * time.Second

@@ -2,7 +2,6 @@ package events
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -308,11 +307,11 @@ func (l *Log) followOnce(ctx context.Context, from uint64, apply func(Record) er
 		if err != nil {
 			return next, err
 		}
-		var rec Record
-		if err := json.Unmarshal(m.Data, &rec); err != nil {
-			return next, &applyError{fmt.Errorf("decode ledger sequence %d: %w", m.Seq, err)}
+		rec, err := decodeRecord(m.Subject, m.Seq, m.Data)
+		if err != nil {
+			return next, &applyError{err}
 		}
-		rec.Seq, rec.Subject, rec.More = m.Seq, m.Subject, m.more
+		rec.More = m.more
 		if err := apply(rec); err != nil {
 			return next, &applyError{fmt.Errorf("apply ledger sequence %d: %w", m.Seq, err)}
 		}

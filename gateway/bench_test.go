@@ -126,6 +126,11 @@ func must[T any](v T, err error) T {
 	return v
 }
 
+// only is a route to one upstream.
+func only(u gateway.Upstream) gateway.Route {
+	return gateway.Route{Upstreams: []gateway.Upstream{u}}
+}
+
 // newBench starts everything; edit may change the gateway's configuration.
 func newBench(t testing.TB, edit func(*gateway.Config)) *bench {
 	t.Helper()
@@ -148,7 +153,7 @@ func newBench(t testing.TB, edit func(*gateway.Config)) *bench {
 	sandbox := gateway.Upstream{Name: "simulator", BaseURL: up.URL + "/v1/", APIKey: upstreamKey}
 	c := gateway.Config{
 		Log: b.tap, Keys: b.keys, Catalog: b.catalog, Rate: ledger.Rate,
-		Routes: map[string]gateway.Route{"renamed": {Upstreams: []gateway.Upstream{renamed}}}, Default: upstream, Sandbox: sandbox,
+		Routing: gateway.Routing{Routes: map[string]gateway.Route{"renamed": only(renamed)}, Default: only(upstream)}, Sandbox: sandbox,
 		Timeouts: gateway.Timeouts{FirstByte: 1500 * time.Millisecond, Idle: time.Second, Total: 20 * time.Second, Drain: 1500 * time.Millisecond},
 		// Faults come thick in tests: what retries and the circuit do to them has tests
 		// of its own.

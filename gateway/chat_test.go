@@ -151,7 +151,7 @@ func TestRefusals(t *testing.T) {
 // TestNoRoute has no default upstream.
 func TestNoRoute(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, func(c *gateway.Config) { c.Default = gateway.Upstream{} })
+	b := newBench(t, func(c *gateway.Config) { c.Default = gateway.Route{} })
 	if a := b.ask(b.secret, body(false, `{}`)); a.status != 503 || a.failure.Code != "no_upstream" {
 		t.Errorf("answer: %d %s", a.status, a.raw)
 	}

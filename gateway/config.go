@@ -10,12 +10,14 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"syscall"
 	"time"
 
 	"aione/catalog"
 	"aione/events"
 	"aione/keys"
 
+	"github.com/google/uuid"
 	"github.com/shopspring/decimal"
 )
 
@@ -38,6 +40,12 @@ type Catalog interface {
 	// PriceAt returns catalog.ErrNoPrice when no price of the model is in force.
 	PriceAt(model string, at time.Time) (catalog.Price, error)
 	Models() []catalog.Model
+}
+
+// Plans says which models orgs have agreed to use.
+type Plans interface {
+	// AllowsModel says whether an org's plan has a model, by its standard id.
+	AllowsModel(org uuid.UUID, model string, at time.Time) bool
 }
 
 // RateFunc computes the exact cost of tokens and images at a price.
@@ -76,6 +84,8 @@ func (u Upstream) check() error {
 		return fmt.Errorf("the base URL of upstream %s must begin with https:// or http://", u.Name)
 	case at.Scheme == "http" && !u.Insecure && !isLoopback(at.Hostname()):
 		return fmt.Errorf("the base URL of upstream %s is plain http to another machine; use https, or allow it with Insecure", u.Name)
+	case isLinkLocal(at.Hostname()):
+		return fmt.Errorf("the base URL of upstream %s is a link-local address, where clouds serve credentials", u.Name)
 	case u.Weight < 0:
 		return fmt.Errorf("the weight of upstream %s is negative", u.Name)
 	}
@@ -90,11 +100,32 @@ func isLoopback(host string) bool {
 	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
 }
 
+func isLinkLocal(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Unmap().IsLinkLocalUnicast()
+}
+
+// noLinkLocal refuses to connect to what a name may resolve to all the same.
+func noLinkLocal(_, address string, _ syscall.RawConn) error {
+	at, err := netip.ParseAddrPort(address)
+	if err == nil && at.Addr().Unmap().IsLinkLocalUnicast() {
+		return fmt.Errorf("%s is a link-local address", at.Addr())
+	}
+	return err
+}
+
 // Route is who serves a model. A request goes to one of the upstreams that speak
 // its dialect, or to which it can be translated, by their weights; if that fails
 // before the client has received anything, to another.
 type Route struct {
 	Upstreams []Upstream
+}
+
+// Routing is who serves which model. Gateway.Reroute replaces it.
+type Routing struct {
+	Routes    map[string]Route // by standard model id
+	Providers map[string]Route // by the catalog's provider, for models without a route of their own
+	Default   Route            // for models with neither; without upstreams there is none
 }
 
 // Config of a Gateway. Log, Keys, Catalog, Rate and Sandbox are required.
@@ -104,10 +135,9 @@ type Config struct {
 	Catalog Catalog
 	Rate    RateFunc
 	Limiter Limiter // nil for no limits
+	Plans   Plans   // nil: every plan has every model
 
-	Routes    map[string]Route // by standard model id
-	Providers map[string]Route // by the catalog's provider, for models without a route of their own
-	Default   Upstream         // for models with neither; without BaseURL there is none
+	Routing
 	// Sandbox is the simulated provider: where sandbox keys go, always. It is taken
 	// to speak every dialect, is tried once, and has no circuit breaker.
 	Sandbox Upstream
@@ -226,12 +256,13 @@ func orDefault[T int | int64 | time.Duration](v, def T) T {
 func newTransport(maxInFlight int) *http.Transport {
 	return &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
-		DialContext:         (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		DialContext:         (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second, Control: noLinkLocal}).DialContext,
 		TLSHandshakeTimeout: 10 * time.Second,
 		MaxIdleConnsPerHost: maxInFlight,
 		IdleConnTimeout:     90 * time.Second,
 		ForceAttemptHTTP2:   true,
 		ReadBufferSize:      16 << 10,
-		DisableCompression:  true, // answers pass through as they are
+		WriteBufferSize:     16 << 10, // most requests in one write
+		DisableCompression:  true,     // answers pass through as they are
 	}
 }

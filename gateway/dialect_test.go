@@ -198,7 +198,7 @@ func TestDialects(t *testing.T) {
 	const simulate = `{"prompt_tokens":374,"completion_tokens":44,"cached_tokens":100,"cache_write_5m":50,"cache_write_1h":20,"reasoning_tokens":4}`
 	for dialect, want := range map[gateway.Dialect]events.Tokens{
 		gateway.DialectOpenAI:    {Input: 274, CacheRead: 100, Output: 40, Reasoning: 4},
-		gateway.DialectAnthropic: {Input: 204, CacheRead: 100, CacheWrite5m: 50, CacheWrite1h: 20, Output: 44},
+		gateway.DialectAnthropic: {Input: 204, CacheRead: 100, CacheWrite5m: 50, CacheWrite1h: 20, Output: 40, Reasoning: 4},
 		gateway.DialectGemini:    {Input: 274, CacheRead: 100, Output: 40, Reasoning: 4},
 	} {
 		for _, stream := range []bool{false, true} {
@@ -346,8 +346,8 @@ func TestDialectFaults(t *testing.T) {
 func TestDialectErrors(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, func(c *gateway.Config) {
-		c.Providers = map[string]gateway.Route{"nobody": {Upstreams: []gateway.Upstream{c.Default}}}
-		c.Routes["tight"] = gateway.Route{Upstreams: []gateway.Upstream{{Name: "x", BaseURL: c.Default.BaseURL, Dialect: gateway.DialectAnthropic}}}
+		c.Providers = map[string]gateway.Route{"nobody": c.Default}
+		c.Routes["tight"] = gateway.Route{Upstreams: []gateway.Upstream{{Name: "x", BaseURL: c.Default.Upstreams[0].BaseURL, Dialect: gateway.DialectAnthropic}}}
 	})
 	shapes := map[gateway.Dialect]map[int]string{
 		gateway.DialectOpenAI:    {401: `{"error":{"message":`, 404: `"type":"invalid_request_error","param":"model","code":"model_not_found"}}`},

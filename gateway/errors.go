@@ -90,7 +90,7 @@ func modelNotFound(model string) *apiError {
 
 func modelNotAllowed(model string) *apiError {
 	return &apiError{status: http.StatusForbidden, typ: typePermission, code: "model_not_allowed", param: "model",
-		message: fmt.Sprintf("This API key may not use the model %q.", model)}
+		message: fmt.Sprintf("This API key, or the plan of its organisation, may not use the model %q.", model)}
 }
 
 // dialectNotServed is for a model whose upstreams speak another dialect, and to

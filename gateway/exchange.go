@@ -51,7 +51,11 @@ type exchange struct {
 func (g *Gateway) serve(c client) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		x := &exchange{gateway: g, client: c, received: time.Now(), estimate: events.Usage{ID: events.NewID()}}
-		w.Header().Set("X-Request-Id", x.estimate.ID.String())
+		name := x.estimate.ID.String()
+		w.Header().Set("X-Request-Id", name)
+		if c.dialect() == DialectAnthropic { // its own clients look for it there
+			w.Header().Set("Request-Id", name)
+		}
 		if !g.acquire() {
 			writeError(w, c, errOverloaded)
 			return
@@ -105,10 +109,10 @@ func (x *exchange) admissible(key keys.Key) *apiError {
 	if x.model, ok = g.config.Catalog.Resolve(name); !ok || !x.model.Enabled {
 		return modelNotFound(name)
 	}
-	if !key.AllowsModel(x.model.ID) {
+	if !g.allows(key, x.model.ID) {
 		return modelNotAllowed(name)
 	}
-	all := g.routes.of(x.model, key.Sandbox)
+	all := g.routes.Load().of(x.model, key.Sandbox)
 	if len(all) == 0 {
 		return modelUnavailable(name, "no_upstream", "no provider is configured for it")
 	}
@@ -151,8 +155,8 @@ func (x *exchange) admissible(key keys.Key) *apiError {
 	return nil
 }
 
-// run runs the admission and the attempts at once; an answer is relayed only when
-// the admission is there.
+// run runs the admission and the attempts at once; nothing of an answer goes to the
+// client before the admission is there.
 func (x *exchange) run(w http.ResponseWriter, r *http.Request) {
 	x.watch.start(r.Context(), x.gateway.config.Timeouts)
 	defer x.watch.stop()
@@ -197,14 +201,14 @@ func (x *exchange) once(w http.ResponseWriter) (f failure, over bool) {
 	if resp.StatusCode != http.StatusOK {
 		return x.statusFailure(resp), false
 	}
+	if !x.request.stream {
+		return x.relayPlain(w, resp)
+	}
 	if err := x.admitted(); err != nil {
 		x.refuse(w, err)
 		return failure{}, true
 	}
-	if x.request.stream {
-		return x.relayStream(w, resp)
-	}
-	return x.relayPlain(w, resp)
+	return x.relayStream(w, resp)
 }
 
 // again prepares another attempt, if there is one to make: at an upstream that

@@ -101,7 +101,7 @@ func TestUpstreamFaults(t *testing.T) {
 
 func TestUpstreamUnreachable(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, func(c *gateway.Config) { c.Default.BaseURL = "http://127.0.0.1:1/v1" })
+	b := newBench(t, func(c *gateway.Config) { c.Default.Upstreams[0].BaseURL = "http://127.0.0.1:1/v1" })
 	a := b.ask(b.secret, body(true, `{}`))
 	if u := b.usage(a.id); a.status != 502 || !u.Cost.IsZero() || u.HTTPStatus != 0 || u.Outcome != events.OutcomeUpstreamError {
 		t.Errorf("answer %d %s, usage %+v", a.status, a.raw, u)
@@ -147,6 +147,25 @@ func TestAdmissionFails(t *testing.T) {
 	// It may be in the log all the same, so it is settled: at nothing.
 	if u := b.soon(a.id); !u.Cost.IsZero() || u.Tokens.Total() != 0 {
 		t.Errorf("usage: %+v", u)
+	}
+}
+
+// TestAdmissionFailsLate: a plain answer whose usage is durable is billed, and so
+// it is delivered.
+func TestAdmissionFailsLate(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	published := make(chan struct{})
+	late := func(context.Context) error { <-published; return events.ErrFull }
+	b.tap.onAdmit.Store(&late)
+	seen := func(context.Context) error { close(published); return nil }
+	b.tap.onPublish.Store(&seen)
+	a := b.ask(b.secret, body(false, counted))
+	if u := b.usage(a.id); a.status != 200 || a.text == "" || !u.Cost.IsPositive() || u.Outcome != events.OutcomeCompleted {
+		t.Errorf("%d %s, usage %+v", a.status, a.raw, u)
+	}
+	if !strings.Contains(b.logged.String(), "the admission is not durable, but the usage is") {
+		t.Error("nobody is told")
 	}
 }
 
@@ -313,7 +332,7 @@ func TestOddStreams(t *testing.T) {
 		_, _ = io.WriteString(w, raw)
 	}))
 	defer odd.Close()
-	b := newBench(t, func(c *gateway.Config) { c.Default = gateway.Upstream{Name: "odd", BaseURL: odd.URL} })
+	b := newBench(t, func(c *gateway.Config) { c.Default = only(gateway.Upstream{Name: "odd", BaseURL: odd.URL}) })
 	const usage = `"usage":{"prompt_tokens":7,"completion_tokens":3}`
 	for name, c := range map[string]struct {
 		raw    string
@@ -359,7 +378,7 @@ func TestClientThatDoesNotRead(t *testing.T) {
 	}))
 	defer fast.Close()
 	b := newBench(t, func(c *gateway.Config) {
-		c.Default = gateway.Upstream{Name: "fast", BaseURL: fast.URL}
+		c.Default = only(gateway.Upstream{Name: "fast", BaseURL: fast.URL})
 		c.Timeouts.Write, c.Timeouts.Drain = 300*time.Millisecond, 10*time.Second
 	})
 	conn := must(net.Dial("tcp", strings.TrimPrefix(b.url, "http://")))

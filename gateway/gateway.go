@@ -10,7 +10,9 @@
 //
 // Invariants: no byte of an upstream's answer reaches the client before the
 // request's admission is durable, and the end of the answer (the whole of a plain
-// one; the finish and the usage of a stream) not before its usage is. A request
+// one; the finish and the usage of a stream) not before its usage is. (If only the
+// admission fails, after the whole of a plain answer was there, the usage stands for
+// both: what is billed is delivered.) A request
 // has one id, minted here, and one usage event with that id, whatever becomes of
 // the client. An attempt at an upstream that failed before the client had
 // received anything has an event of its own, free of charge, with the request's
@@ -38,6 +40,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"aione/events"
@@ -48,9 +51,11 @@ import (
 // Gateway serves the chat routes. It is safe for concurrent use.
 type Gateway struct {
 	config   Config
-	routes   routes
+	routes   atomic.Pointer[routes]
 	deadline time.Duration // of every admission
 	logger   *slog.Logger
+
+	rerouting sync.Mutex
 
 	mu       sync.Mutex
 	inFlight int
@@ -67,11 +72,26 @@ func New(c Config) (*Gateway, error) {
 	if deadline > events.MaxDeadline {
 		return nil, fmt.Errorf("gateway: the timeouts add up to %s, more than the %s an admission may last", deadline, events.MaxDeadline)
 	}
-	routes, err := newRoutes(c)
-	if err != nil {
-		return nil, fmt.Errorf("gateway: %w", err)
+	g := &Gateway{config: c, deadline: deadline, logger: c.Logger, idle: make(chan struct{})}
+	g.routes.Store(&routes{})
+	if err := g.Reroute(c.Routing); err != nil {
+		return nil, err
 	}
-	return &Gateway{config: c, routes: routes, deadline: deadline, logger: c.Logger, idle: make(chan struct{})}, nil
+	return g, nil
+}
+
+// Reroute replaces who serves which model, for requests that are not yet let in.
+// An upstream that stays keeps the state of its circuit. If r is refused,
+// everything stays as it was.
+func (g *Gateway) Reroute(r Routing) error {
+	g.rerouting.Lock()
+	defer g.rerouting.Unlock()
+	next, err := newRoutes(&g.config, r, g.routes.Load().circuits)
+	if err != nil {
+		return fmt.Errorf("gateway: %w", err)
+	}
+	g.routes.Store(next)
+	return nil
 }
 
 // Routes is the gateway as a handler of its own, errors for unknown routes
@@ -95,13 +115,14 @@ func (g *Gateway) Mount(r chi.Router) {
 	r.Post("/v1/chat/completions", g.serve(openAI{}))
 	r.Post("/v1/messages", g.serve(anthropic{}))
 	r.Post("/v1beta/models/*", g.serve(gemini{}))
+	r.Post("/v1/models/*", g.serve(gemini{})) // where Google's newer clients ask
 	r.Get("/v1/models", g.models)
 }
 
 // clientOf guesses whose client asks for something that is not there.
 func clientOf(r *http.Request) client {
 	switch {
-	case strings.HasPrefix(r.URL.Path, "/v1beta/"):
+	case strings.HasPrefix(r.URL.Path, "/v1beta/"), r.Method == http.MethodPost && strings.HasPrefix(r.URL.Path, "/v1/models/"):
 		return gemini{}
 	case strings.HasPrefix(r.URL.Path, "/v1/messages"):
 		return anthropic{}

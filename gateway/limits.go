@@ -90,22 +90,23 @@ const (
 	tokensPerMedia    = 4096 // of a picture or other file in a prompt
 	tokensAround      = 16   // what a provider may put around a prompt
 	imagesPerChoice   = 4    // of a model with a price per picture
-	// exactFromBytes is the prompt from which on the claim is worth a real count;
-	// below, its bytes are bound enough.
-	exactFromBytes = 4 << 10
+	// countedFromBytes is the prompt from which on a claim is counted at once: below,
+	// its bytes are bound enough, unless the limits refuse that much.
+	countedFromBytes = 16 << 10
 )
 
-// promptBound is more tokens than the prompt can have: no token is less than a
-// byte. Longer prompts are counted, with half as much again for models that
-// count otherwise than we do.
-func (q *request) promptBound() uint64 {
-	bound := uint64(max(q.promptRaw-q.scan.mediaBytes, 0))
-	if bound > exactFromBytes {
-		counted := q.text(promptSampleMax).tokens()
-		between := uint64(max(q.promptRaw-q.scan.mediaBytes-q.scan.textBytes, 0)) // roles and the like
-		bound = min(bound, counted+counted/2+between)
-	}
-	return bound + tokensAround + uint64(q.scan.media)*tokensPerMedia
+// promptBytes is more tokens than the prompt can have: no token is less than a
+// byte.
+func (q *request) promptBytes() uint64 {
+	return uint64(max(q.promptRaw-q.scan.mediaBytes, 0)) + tokensAround + uint64(q.scan.media)*tokensPerMedia
+}
+
+// promptCounted is a closer bound: a count, with half as much again for models that
+// count otherwise than we do. It takes time.
+func (q *request) promptCounted() uint64 {
+	counted := q.text(promptSampleMax).tokens()
+	between := uint64(max(q.promptRaw-q.scan.mediaBytes-q.scan.textBytes, 0)) // roles and the like
+	return min(q.promptBytes(), counted+counted/2+between+tokensAround+uint64(q.scan.media)*tokensPerMedia)
 }
 
 // completionBound is the most tokens the answer can have.
@@ -124,43 +125,62 @@ func orElse(n, def uint64) uint64 {
 	return n
 }
 
-// reserve takes the request's upper bound from the limits. The headers of the
-// hold, or of the refusal, are set on the answer.
+// reserve takes the request's upper bound from the limits: by the length of the
+// prompt, or by a count where that matters. The headers of the hold, or of the
+// refusal, are set on the answer.
 func (x *exchange) reserve(ctx context.Context, key keys.Key, h http.Header) *apiError {
 	limiter := x.gateway.config.Limiter
 	if limiter == nil {
 		return nil
 	}
-	prompt, completion := x.request.promptBound(), x.completionBound()
-	claim := Claim{Key: key, Model: x.model.ID, At: x.estimate.OccurredAt, RequestID: x.estimate.ID, Tokens: prompt + completion, Cost: zeroCost}
-	if !key.Sandbox {
-		worst := events.Usage{ID: x.estimate.ID, Tokens: dearest(x.price, prompt, completion)}
-		if x.price.Image.IsPositive() {
-			worst.Images = uint64(x.request.choices) * imagesPerChoice
+	ctx, cancel := context.WithTimeout(ctx, x.gateway.config.Timeouts.Admit)
+	defer cancel()
+	prompt := x.request.promptBytes()
+	count := prompt > countedFromBytes
+	for {
+		if count {
+			prompt = x.request.promptCounted()
 		}
-		if err := x.rate(&worst); err != nil {
+		claim, err := x.claim(key, prompt)
+		if err != nil {
 			x.log().Error("bound the cost", "error", err)
 			return errInternal
 		}
-		claim.Cost = worst.Cost
-	}
-	ctx, cancel := context.WithTimeout(ctx, x.gateway.config.Timeouts.Admit)
-	defer cancel()
-	hold, err := limiter.Reserve(ctx, claim)
-	var refusal *Refusal
-	switch {
-	case errors.As(err, &refusal):
-		for name, values := range refusal.Header {
-			h[name] = values
+		hold, err := limiter.Reserve(ctx, claim)
+		var refusal *Refusal
+		switch {
+		case errors.As(err, &refusal) && !count:
+			count = true
+			continue
+		case errors.As(err, &refusal):
+			for name, values := range refusal.Header {
+				h[name] = values
+			}
+			return refusal.answer()
+		case err != nil:
+			x.log().Error("ask the limits", "error", err)
+			return errNotDurable
 		}
-		return refusal.answer()
-	case err != nil:
-		x.log().Error("ask the limits", "error", err)
-		return errNotDurable
+		x.hold = hold
+		hold.Headers(h)
+		return nil
 	}
-	x.hold = hold
-	hold.Headers(h)
-	return nil
+}
+
+// claim is the most that the request can use with a prompt of so many tokens.
+func (x *exchange) claim(key keys.Key, prompt uint64) (Claim, error) {
+	completion := x.completionBound()
+	c := Claim{Key: key, Model: x.model.ID, At: x.estimate.OccurredAt, RequestID: x.estimate.ID, Tokens: prompt + completion, Cost: zeroCost}
+	if key.Sandbox {
+		return c, nil
+	}
+	worst := events.Usage{ID: x.estimate.ID, Tokens: dearest(x.price, prompt, completion)}
+	if x.price.Image.IsPositive() {
+		worst.Images = uint64(x.request.choices) * imagesPerChoice
+	}
+	err := x.rate(&worst)
+	c.Cost = worst.Cost
+	return c, err
 }
 
 // dearest puts the tokens where they cost most.

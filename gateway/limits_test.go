@@ -27,6 +27,8 @@ func noRate(catalog.Price, events.Tokens, uint64) (decimal.Decimal, error) {
 type books struct {
 	mu      sync.Mutex
 	refuse  error
+	most    uint64   // tokens of a claim that is let in, if not 0
+	asked   []uint64 // tokens
 	claims  []gateway.Claim
 	settled []string // tokens and cost
 }
@@ -34,8 +36,12 @@ type books struct {
 func (l *books) Reserve(_ context.Context, c gateway.Claim) (gateway.Hold, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.asked = append(l.asked, c.Tokens)
 	if l.refuse != nil {
 		return nil, l.refuse
+	}
+	if l.most > 0 && c.Tokens > l.most {
+		return nil, &gateway.Refusal{Kind: gateway.RateTokens, Scope: "key"}
 	}
 	l.claims = append(l.claims, c)
 	return l, nil
@@ -117,6 +123,29 @@ func TestLimits(t *testing.T) {
 	}
 	if n := len(b.admissions()); n != len(l.claims) {
 		t.Errorf("%d admissions for %d claims", n, len(l.claims))
+	}
+}
+
+// TestClaimIsCountedWhereItMatters: the length of a prompt bounds it well enough,
+// unless the limits refuse that much, or it is long.
+func TestClaimIsCountedWhereItMatters(t *testing.T) {
+	t.Parallel()
+	l := &books{}
+	b := newBench(t, func(c *gateway.Config) { c.Limiter = l })
+	for _, c := range []struct {
+		words  int
+		most   uint64
+		status int
+		asked  int
+	}{{1000, 0, 200, 1}, {1000, 3000, 200, 2}, {1000, 1000, 429, 2}, {10_000, 20_000, 200, 1}, {10_000, 9_000, 429, 1}} {
+		l.most, l.asked = c.most, nil
+		a := b.ask(b.secret, `{"model":"small","max_tokens":50,"messages":[{"role":"user","content":"`+strings.Repeat(" word", c.words)+`"}]}`)
+		if a.status != c.status || len(l.asked) != c.asked {
+			t.Errorf("%+v: %d after claims of %d tokens", c, a.status, l.asked)
+		}
+		if last := l.asked[len(l.asked)-1]; last < uint64(c.words)+50 || len(l.asked) == 2 && (l.asked[0] < 5000 || last > 2000) {
+			t.Errorf("%+v: claims of %d tokens", c, l.asked)
+		}
 	}
 }
 

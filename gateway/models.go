@@ -37,7 +37,7 @@ func (g *Gateway) models(w http.ResponseWriter, r *http.Request) {
 	}
 	list := modelList{Object: "list", Data: []modelItem{}}
 	for _, m := range g.config.Catalog.Models() {
-		if !m.Enabled || !key.AllowsModel(m.ID) || !g.callable(m, key) {
+		if !m.Enabled || !g.allows(key, m.ID) || !g.callable(m, key) {
 			continue
 		}
 		list.Data = append(list.Data, modelItem{ID: m.ID, Object: "model", Created: m.CreatedAt.Unix(), OwnedBy: m.Provider})
@@ -54,8 +54,13 @@ func (g *Gateway) models(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(body)
 }
 
+// allows reports whether a key and its org's plan have a model.
+func (g *Gateway) allows(key keys.Key, model string) bool {
+	return key.AllowsModel(model) && (g.config.Plans == nil || g.config.Plans.AllowsModel(key.OrgID, model, g.config.Now()))
+}
+
 func (g *Gateway) callable(m catalog.Model, key keys.Key) bool {
-	if len(g.routes.of(m, key.Sandbox)) == 0 {
+	if len(g.routes.Load().of(m, key.Sandbox)) == 0 {
 		return false
 	}
 	if key.Sandbox {

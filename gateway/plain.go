@@ -2,10 +2,12 @@ package gateway
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"aione/events"
@@ -13,10 +15,27 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// relayPlain holds the whole answer back until its usage is durable. If over, the
-// request is answered and settled; see once.
+// answers are the buffers of plain ones.
+var answers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// answerKeptMax is the largest buffer that is used again.
+const answerKeptMax = 256 << 10
+
+// relayPlain holds the whole answer back until its usage is durable, and the
+// admission, which goes on meanwhile. If over, the request is answered and settled;
+// see once.
 func (x *exchange) relayPlain(w http.ResponseWriter, resp *http.Response) (f failure, over bool) {
-	body, err := x.readAnswer(resp)
+	b := answers.Get().(*bytes.Buffer)
+	defer func() {
+		if b.Cap() <= answerKeptMax {
+			b.Reset()
+			answers.Put(b)
+		}
+	}()
+	body, err := x.readAnswer(b, resp)
+	if err == nil {
+		err = context.Cause(x.watch.ctx) // the admission may have failed
+	}
 	r := result{status: resp.StatusCode, text: &written{}}
 	if err == nil {
 		body, r.reading, err = x.attempt.wire.plain(x.request, body, r.text)
@@ -31,14 +50,24 @@ func (x *exchange) relayPlain(w http.ResponseWriter, resp *http.Response) (f fai
 	if x.clientGone() {
 		r.outcome = events.OutcomeCancelled
 	}
-	if err := x.settle(r); err != nil {
+	settled, admitted := x.settle(r), x.admitted()
+	if settled != nil {
 		writeError(w, x.client, errNotDurable)
 		return failure{}, true
 	}
+	if admitted != nil {
+		// It is billed, and provably so: the client is to have what it pays for.
+		x.log().Error("the admission is not durable, but the usage is", "error", admitted)
+	}
+	x.writePlain(w, body)
+	return failure{}, true
+}
+
+// writePlain sends a settled answer: a client that is gone changes nothing now.
+func (x *exchange) writePlain(w http.ResponseWriter, body []byte) {
 	out := x.clientWriter(w)
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	// It is settled: a client that is gone changes nothing now.
 	for err := error(nil); len(body) > 0 && err == nil; {
 		n := min(len(body), writeBytesMax)
 		out.extend()
@@ -47,7 +76,6 @@ func (x *exchange) relayPlain(w http.ResponseWriter, resp *http.Response) (f fai
 	}
 	_ = out.flush()
 	out.done()
-	return failure{}, true
 }
 
 // writeBytesMax is what one Timeouts.Write is given for.
@@ -58,12 +86,11 @@ const writeBytesMax = 256 << 10
 var lenient = jsontext.AllowInvalidUTF8(true)
 
 // readAnswer reads the body of a plain answer, each piece within Idle.
-func (x *exchange) readAnswer(resp *http.Response) ([]byte, error) {
+func (x *exchange) readAnswer(b *bytes.Buffer, resp *http.Response) ([]byte, error) {
 	limit := x.gateway.config.AnswerBytesMax
 	if resp.ContentLength > limit {
 		return nil, fmt.Errorf("%w: an answer of %d bytes", errGarbage, resp.ContentLength)
 	}
-	var b bytes.Buffer
 	b.Grow(int(min(max(resp.ContentLength, 4096), 1<<20)) + bytes.MinRead)
 	_, err := b.ReadFrom(io.LimitReader(progressReader{resp.Body, x}, limit+1))
 	if err != nil {

@@ -19,7 +19,7 @@ func BenchmarkProxy(bm *testing.B) {
 		for _, kind := range []string{"reverse proxy", "gateway"} {
 			bm.Run(fmt.Sprintf("stream=%v/%s", stream, kind), func(bm *testing.B) {
 				var upstream string
-				b := newBench(bm, func(c *gateway.Config) { upstream = c.Default.BaseURL })
+				b := newBench(bm, func(c *gateway.Config) { upstream = c.Default.Upstreams[0].BaseURL })
 				to := b.url
 				if kind == "reverse proxy" {
 					target := must(url.Parse(upstream))

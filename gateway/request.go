@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -121,10 +122,16 @@ func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request) ([]byte, *api
 	return b.Bytes(), nil
 }
 
+// decoders keep what they learned to hold: the names of an object, for one.
+var decoders = sync.Pool{New: func() any { return new(jsontext.Decoder) }}
+
 // eachMember calls f for every member of the one object that b holds. Offsets
 // are base plus those in b. It returns the offset of the closing brace.
 func eachMember(b []byte, base int, f func(name string, at span), opts ...jsontext.Options) (end int, err error) {
-	d := jsontext.NewDecoder(bytes.NewBuffer(b), opts...)
+	d := decoders.Get().(*jsontext.Decoder)
+	defer decoders.Put(d)
+	d.Reset(bytes.NewBuffer(b), opts...)
+	defer d.Reset(noBytes{}) // holds on to nothing
 	open, err := d.ReadToken()
 	if err != nil {
 		return 0, err
@@ -154,6 +161,11 @@ func eachMember(b []byte, base int, f func(name string, at span), opts ...jsonte
 	}
 	return end, nil
 }
+
+// noBytes is an empty reader.
+type noBytes struct{}
+
+func (noBytes) Read([]byte) (int, error) { return 0, io.EOF }
 
 // jsonProblem is what is wrong with a body, without quoting it.
 func jsonProblem(err error) string {

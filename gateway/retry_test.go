@@ -163,7 +163,7 @@ func TestRetry(t *testing.T) {
 	t.Parallel()
 	one := newFlaky(t)
 	b := newBench(t, func(c *gateway.Config) {
-		c.Default = one.upstream("one", 1)
+		c.Default = only(one.upstream("one", 1))
 		c.Retry = gateway.Retry{Attempts: 3, Pause: 10 * time.Millisecond, PauseMax: 1500 * time.Millisecond}
 	})
 	second, hour := "1", "3600"
@@ -225,7 +225,7 @@ func TestBreaker(t *testing.T) {
 	t.Parallel()
 	one := newFlaky(t)
 	b := newBench(t, func(c *gateway.Config) {
-		c.Default = one.upstream("one", 1)
+		c.Default = only(one.upstream("one", 1))
 		c.Retry.Attempts = 1
 		c.Breaker = gateway.Breaker{Failures: 3, OpenFor: 300 * time.Millisecond}
 	})
@@ -273,7 +273,7 @@ func TestBreaker(t *testing.T) {
 func TestSweeperAfterFailOver(t *testing.T) {
 	t.Parallel()
 	one := newFlaky(t)
-	b := newBench(t, func(c *gateway.Config) { c.Default = one.upstream("one", 1) })
+	b := newBench(t, func(c *gateway.Config) { c.Default = only(one.upstream("one", 1)) })
 	one.fails(500, 1)
 	b.kill(1)
 	one.fails(500, 1)
@@ -309,13 +309,21 @@ func TestUpstreamsAreChecked(t *testing.T) {
 		"user":         {with(func(u *gateway.Upstream) { u.BaseURL = "https://a:b@api.example.com" }), false},
 		"query":        {with(func(u *gateway.Upstream) { u.BaseURL += "?key=x" }), false},
 		"no name":      {with(func(u *gateway.Upstream) { u.Name = "" }), false},
+		"metadata":     {with(func(u *gateway.Upstream) { u.BaseURL = "https://169.254.169.254/v1" }), false},
+		"mapped":       {with(func(u *gateway.Upstream) { u.BaseURL = "https://[::ffff:169.254.169.254]/v1" }), false},
 		"dialect":      {with(func(u *gateway.Upstream) { u.Dialect = "cohere" }), false},
 		"weight":       {with(func(u *gateway.Upstream) { u.Weight = -1 }), false},
 	} {
 		_, err := gateway.New(gateway.Config{Log: &tap{}, Keys: (*keys.Set)(nil), Catalog: noCatalog{}, Rate: noRate, Sandbox: base,
-			Routes: map[string]gateway.Route{"m": {Upstreams: []gateway.Upstream{c.u}}}})
+			Routing: gateway.Routing{Routes: map[string]gateway.Route{"m": only(c.u)}}})
 		if (err == nil) != c.ok {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// A name, or another way to write an address, is known only when it is resolved.
+	for address, ok := range map[string]bool{"169.254.169.254:443": false, "[fe80::1%eth0]:443": false, "[::ffff:169.254.1.1]:80": false, "10.0.0.7:443": true, "[2001:db8::1]:443": true} {
+		if err := gateway.DialControl("tcp", address, nil); (err == nil) != ok {
+			t.Errorf("dial %s: %v", address, err)
 		}
 	}
 }

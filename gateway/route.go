@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -34,6 +35,9 @@ func (p *provider) allow() (done func(error), ok bool) {
 	return done, err == nil
 }
 
+// circuit is what fails as one: an upstream, however many routes name it.
+type circuit struct{ name, baseURL string }
+
 // routes are the configured upstreams; one that is named in several routes has
 // one circuit.
 type routes struct {
@@ -41,60 +45,58 @@ type routes struct {
 	byProvider map[string][]*provider
 	fallback   []*provider
 	sandbox    []*provider
+	circuits   map[circuit]*gobreaker.TwoStepCircuitBreaker[struct{}]
 }
 
-func newRoutes(c Config) (routes, error) {
-	circuits := map[string]*gobreaker.TwoStepCircuitBreaker[struct{}]{}
-	compile := func(us []Upstream) ([]*provider, error) {
-		var ps []*provider
-		for _, u := range us {
-			if u.Dialect == "" {
-				u.Dialect = DialectOpenAI
-			}
-			if u.Weight == 0 {
-				u.Weight = 1
-			}
-			if err := u.check(); err != nil {
-				return nil, err
-			}
-			id := u.Name + "\n" + u.BaseURL
-			if circuits[id] == nil {
-				circuits[id] = newBreaker(c, u)
-			}
-			ps = append(ps, &provider{Upstream: u, breaker: circuits[id]})
+// newRoutes checks r and makes routes of it. A circuit that was there before goes
+// on as it is.
+func newRoutes(c *Config, r Routing, before map[circuit]*gobreaker.TwoStepCircuitBreaker[struct{}]) (*routes, error) {
+	n := &routes{byModel: map[string][]*provider{}, byProvider: map[string][]*provider{}, circuits: map[circuit]*gobreaker.TwoStepCircuitBreaker[struct{}]{}}
+	var errs []error
+	compile := func(of string, route Route) (ps []*provider) {
+		if len(route.Upstreams) == 0 {
+			errs = append(errs, fmt.Errorf("%s has no upstream", of))
 		}
-		return ps, nil
-	}
-	table := func(routes map[string]Route, of string) (map[string][]*provider, error) {
-		m := map[string][]*provider{}
-		for name, r := range routes {
-			if len(r.Upstreams) == 0 {
-				return nil, fmt.Errorf("the route of %s %s has no upstream", of, name)
-			}
-			ps, err := compile(r.Upstreams)
+		for _, u := range route.Upstreams {
+			p, err := n.provider(c, u, before)
 			if err != nil {
-				return nil, fmt.Errorf("the route of %s %s: %w", of, name, err)
+				errs = append(errs, fmt.Errorf("%s: %w", of, err))
 			}
-			m[name] = ps
+			ps = append(ps, p)
 		}
-		return m, nil
+		return ps
 	}
-	var r routes
-	var errs [4]error
-	r.byModel, errs[0] = table(c.Routes, "model")
-	r.byProvider, errs[1] = table(c.Providers, "provider")
-	if c.Default.BaseURL != "" {
-		r.fallback, errs[2] = compile([]Upstream{c.Default})
+	for name, route := range r.Routes {
+		n.byModel[name] = compile("the route of model "+name, route)
 	}
-	c.Sandbox.Dialect = DialectAny
-	r.sandbox, errs[3] = compile([]Upstream{c.Sandbox})
-	for _, p := range r.sandbox {
+	for name, route := range r.Providers {
+		n.byProvider[name] = compile("the route of provider "+name, route)
+	}
+	if len(r.Default.Upstreams) > 0 {
+		n.fallback = compile("the default route", r.Default)
+	}
+	sandbox := c.Sandbox
+	sandbox.Dialect = DialectAny
+	n.sandbox = compile("the sandbox", Route{[]Upstream{sandbox}})
+	for _, p := range n.sandbox {
 		p.breaker = nil // faults there are asked for
 	}
-	return r, errors.Join(errs[:]...)
+	return n, errors.Join(errs...)
 }
 
-func newBreaker(c Config, u Upstream) *gobreaker.TwoStepCircuitBreaker[struct{}] {
+func (n *routes) provider(c *Config, u Upstream, before map[circuit]*gobreaker.TwoStepCircuitBreaker[struct{}]) (*provider, error) {
+	u.Dialect = cmp.Or(u.Dialect, DialectOpenAI)
+	u.Weight = cmp.Or(u.Weight, 1)
+	id := circuit{u.Name, u.BaseURL}
+	if n.circuits[id] == nil {
+		if n.circuits[id] = before[id]; n.circuits[id] == nil {
+			n.circuits[id] = newBreaker(c, u)
+		}
+	}
+	return &provider{Upstream: u, breaker: n.circuits[id]}, u.check()
+}
+
+func newBreaker(c *Config, u Upstream) *gobreaker.TwoStepCircuitBreaker[struct{}] {
 	return gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
 		Name: u.Name, Timeout: c.Breaker.OpenFor,
 		IsExcluded:  func(err error) bool { return errors.Is(err, errUntold) },

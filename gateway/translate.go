@@ -13,7 +13,8 @@ import (
 // translation: requests in OpenAI's dialect are put to upstreams of the other two
 // by what the dialects have in common: text, system text, pictures, tools and
 // their results, tool choice, stop, token limits, temperature, top_p, top_k,
-// reasoning text, and for Gemini n, response_format and the pictures it draws.
+// reasoning text, a response format with a schema, and for Gemini n, any response
+// format and the pictures it draws.
 // What the other side would need and cannot have is refused, by name; fields
 // that only tune are left out. Numbers travel as they were written.
 
@@ -209,14 +210,23 @@ type completion struct {
 
 type completionChoice struct {
 	Index   int            `json:"index"`
-	Message *completionMsg `json:"message,omitempty"`
-	Delta   *completionMsg `json:"delta,omitempty"`
+	Message *wholeMsg      `json:"message,omitzero"`
+	Delta   *completionMsg `json:"delta,omitzero"` // an empty one is there
 	Finish  *string        `json:"finish_reason"`
 }
 
 type completionMsg struct {
 	Role      string            `json:"role,omitempty"`
-	Content   *string           `json:"content,omitempty"`
+	Content   *string           `json:"content,omitzero"`
+	Reasoning string            `json:"reasoning_content,omitempty"`
+	ToolCalls []chatCall        `json:"tool_calls,omitempty"`
+	Images    []completionImage `json:"images,omitempty"`
+}
+
+// wholeMsg is a completionMsg that is no delta: its content is there, or null.
+type wholeMsg struct {
+	Role      string            `json:"role,omitempty"`
+	Content   *string           `json:"content"`
 	Reasoning string            `json:"reasoning_content,omitempty"`
 	ToolCalls []chatCall        `json:"tool_calls,omitempty"`
 	Images    []completionImage `json:"images,omitempty"`

@@ -27,6 +27,7 @@ type messagesRequest struct {
 	TopK        jsontext.Value    `json:"top_k,omitzero"`
 	Tools       []messagesTool    `json:"tools,omitempty"`
 	ToolChoice  *messagesChoice   `json:"tool_choice,omitempty"`
+	Output      *messagesOutput   `json:"output_config,omitempty"`
 	Simulate    jsontext.Value    `json:"simulate,omitzero"`
 }
 
@@ -60,6 +61,14 @@ type messagesTool struct {
 	InputSchema jsontext.Value `json:"input_schema"`
 }
 
+// messagesOutput is a response format: Anthropic has those with a schema.
+type messagesOutput struct {
+	Format struct {
+		Type   string         `json:"type"`
+		Schema jsontext.Value `json:"schema"`
+	} `json:"format"`
+}
+
 type messagesChoice struct {
 	Type string `json:"type"`
 	Name string `json:"name,omitempty"`
@@ -70,14 +79,18 @@ func (w toAnthropic) call(q *request, u Upstream, h http.Header) (string, []byte
 	if err != nil {
 		return "", nil, err
 	}
-	switch {
-	case q.choices > 1:
+	if q.choices > 1 {
 		return "", nil, notTranslated("n", "More than one choice")
-	case in.ResponseFormat != nil && in.ResponseFormat.Type != "text":
-		return "", nil, notTranslated("response_format", "A response format")
 	}
 	out := messagesRequest{Model: u.Model, MaxTokens: orElse(q.completionMax, anthropicMaxTokens), Stream: q.stream, Messages: []messagesMessage{},
 		Temperature: number(in.Temperature), TopP: number(in.TopP), TopK: number(in.TopK), Simulate: in.Simulate}
+	if f := in.ResponseFormat; f != nil && f.Type != "text" {
+		if f.JSONSchema.Schema.Kind() != '{' {
+			return "", nil, notTranslated("response_format", "A response format without a schema")
+		}
+		out.Output = &messagesOutput{}
+		out.Output.Format.Type, out.Output.Format.Schema = "json_schema", f.JSONSchema.Schema
+	}
 	if out.Stop, err = in.stops(); err != nil {
 		return "", nil, err
 	}
@@ -200,7 +213,7 @@ func (toAnthropic) plain(q *request, body []byte, text *written) ([]byte, readin
 			m.ToolCalls = append(m.ToolCalls, newCall(b.ID, b.Name, string(b.Input)))
 		}
 	}
-	answer := q.answer(in.ID, "chat.completion", completionChoice{Message: m, Finish: &finish})
+	answer := q.answer(in.ID, "chat.completion", completionChoice{Message: (*wholeMsg)(m), Finish: &finish})
 	answer.Usage = usageOf(r.tokens)
 	out, err := json.Marshal(answer, lenient)
 	return out, r, err

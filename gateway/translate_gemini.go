@@ -279,11 +279,11 @@ func (toGemini) plain(q *request, body []byte, text *written) ([]byte, reading, 
 		m := c.Content.message(in.ResponseID, &calls, false)
 		m.Role = "assistant"
 		finish := finishOfGemini(c.Finish, calls > 0)
-		choices = append(choices, completionChoice{Index: c.Index, Message: &m, Finish: &finish})
+		choices = append(choices, completionChoice{Index: c.Index, Message: (*wholeMsg)(&m), Finish: &finish})
 	}
 	if len(choices) == 0 { // the prompt was blocked
 		finish := "content_filter"
-		choices = []completionChoice{{Message: &completionMsg{Role: "assistant"}, Finish: &finish}}
+		choices = []completionChoice{{Message: &wholeMsg{Role: "assistant"}, Finish: &finish}}
 	}
 	answer := q.answer(in.ResponseID, "chat.completion", choices...)
 	answer.Usage = usageOf(r.tokens)

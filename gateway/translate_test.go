@@ -16,7 +16,7 @@ import (
 func newTranslating(t *testing.T) *bench {
 	return newBench(t, func(c *gateway.Config) {
 		for model, dialect := range map[string]gateway.Dialect{"claude-opus-4-6": gateway.DialectAnthropic, "small": gateway.DialectGemini, "gemini-2.5-flash-image": gateway.DialectGemini} {
-			u := c.Default
+			u := c.Default.Upstreams[0]
 			u.Dialect = dialect
 			c.Routes[model] = gateway.Route{Upstreams: []gateway.Upstream{u}}
 		}
@@ -29,7 +29,7 @@ func TestTranslatedAnswers(t *testing.T) {
 	const simulate = `{"prompt_tokens":374,"completion_tokens":44,"cached_tokens":100,"cache_write_5m":50,"reasoning_tokens":4}`
 	const tools = `,"tools":[{"type":"function","function":{"name":"look","description":"looks","parameters":{"type":"object"}}}],"tool_choice":{"type":"function","function":{"name":"look"}}`
 	for model, want := range map[string]events.Tokens{
-		"opus-4-6": {Input: 224, CacheRead: 100, CacheWrite5m: 50, Output: 44},
+		"opus-4-6": {Input: 224, CacheRead: 100, CacheWrite5m: 50, Output: 40, Reasoning: 4},
 		"small":    {Input: 274, CacheRead: 100, Output: 40, Reasoning: 4},
 	} {
 		for _, stream := range []bool{false, true} {
@@ -37,6 +37,10 @@ func TestTranslatedAnswers(t *testing.T) {
 			a := speeches[0].ask(b, b.secret, ask{model: model, stream: stream, simulate: simulate, more: `,"stream_options":{"include_usage":true}`})
 			if a.status != 200 || len(a.text) != 160 || a.done != stream || a.code != "" || !strings.Contains(a.raw, `"finish_reason":"stop"`) || !strings.Contains(a.raw, `"model":"`+model+`"`) {
 				t.Fatalf("%s%d %s", name, a.status, a.raw)
+			}
+			// Clients take a delta for granted, and in a message a content, if only null.
+			if stream && strings.Count(a.raw, `"choices":[{`) != strings.Count(a.raw, `"delta":{`) {
+				t.Errorf("%sa chunk without a delta: %s", name, a.raw)
 			}
 			if usage := fmt.Sprintf(`"usage":{"prompt_tokens":374,"completion_tokens":44,"total_tokens":418,"prompt_tokens_details":{"cached_tokens":100},"completion_tokens_details":{"reasoning_tokens":%d}}`, want.Reasoning); !strings.Contains(a.raw, usage) {
 				t.Errorf("%susage is not told: %s", name, a.raw)
@@ -48,7 +52,7 @@ func TestTranslatedAnswers(t *testing.T) {
 				t.Errorf("%susage nobody asked for: %s", name, a.raw)
 			}
 			a = speeches[0].ask(b, b.secret, ask{model: model, stream: stream, more: tools, simulate: `{"completion_tokens":6}`})
-			if a.tool != `look{"a":" tok tok tok tok"}` || !strings.Contains(a.raw, `"finish_reason":"tool_calls"`) {
+			if a.tool != `look{"a":" tok tok tok tok"}` || !strings.Contains(a.raw, `"finish_reason":"tool_calls"`) || !stream && !strings.Contains(a.raw, `"content":null`) {
 				t.Errorf("%stool %q: %s", name, a.tool, a.raw)
 			}
 			a = speeches[0].ask(b, b.secret, ask{model: model, stream: stream, simulate: `{"status":400}`})
@@ -62,8 +66,8 @@ func TestTranslatedAnswers(t *testing.T) {
 		}
 	}
 	for _, stream := range []bool{false, true} {
-		a := speeches[0].ask(b, b.secret, ask{model: "gemini-2.5-flash-image", stream: stream, more: `,"aspect_ratio":"16:9"`})
-		if u := b.usage(a.id); a.images != 1 || u.Images != 1 || !strings.Contains(string(*b.upstream.last.Load()), `"imageConfig":{"aspectRatio":"16:9"}`) {
+		a := speeches[0].ask(b, b.secret, ask{model: "gemini-2.5-flash-image", stream: stream, more: `,"aspect_ratio":"16:9","image_size":"2K","top_k":40`})
+		if u := b.usage(a.id); a.images != 1 || u.Images != 1 || !strings.Contains(string(*b.upstream.last.Load()), `"topK":40,"imageConfig":{"aspectRatio":"16:9","imageSize":"2K"}`) {
 			t.Errorf("stream %v: %d pictures, %+v: %s", stream, a.images, u, a.raw)
 		}
 	}
@@ -77,7 +81,8 @@ const conversation = `"messages":[
 	{"role":"tool","tool_call_id":"c2","content":"{\"size\":2}"},
 	{"role":"user","content":"And?"}],
 	"temperature":0.70,"top_p":0.9,"stop":"END","max_tokens":77,
-	"tools":[{"type":"function","function":{"name":"look","description":"looks","parameters":{"type":"object","properties":{"at":{"type":"number"}}}}}],"tool_choice":"auto","user":"u1"`
+	"tools":[{"type":"function","function":{"name":"look","description":"looks","parameters":{"type":"object","properties":{"at":{"type":"number"}}}}}],"tool_choice":"auto","user":"u1",
+	"response_format":{"type":"json_schema","json_schema":{"name":"x","schema":{"type":"object"}}}`
 
 func TestTranslatedRequests(t *testing.T) {
 	t.Parallel()
@@ -88,14 +93,14 @@ func TestTranslatedRequests(t *testing.T) {
 			{"role":"assistant","content":[{"type":"text","text":"I look."},{"type":"tool_use","id":"c1","name":"look","input":{"at":1.50}},{"type":"tool_use","id":"c2","name":"zoom","input":{}}]},
 			{"role":"user","content":[{"type":"tool_result","tool_use_id":"c1","content":"a cat"},{"type":"tool_result","tool_use_id":"c2","content":"{\"size\":2}"},{"type":"text","text":"And?"}]}],
 			"stop_sequences":["END"],"temperature":0.70,"top_p":0.9,
-			"tools":[{"name":"look","description":"looks","input_schema":{"type":"object","properties":{"at":{"type":"number"}}}}],"tool_choice":{"type":"auto"}}`,
+			"tools":[{"name":"look","description":"looks","input_schema":{"type":"object","properties":{"at":{"type":"number"}}}}],"tool_choice":{"type":"auto"},"output_config":{"format":{"type":"json_schema","schema":{"type":"object"}}}}`,
 		"small": `{"systemInstruction":{"parts":[{"text":"Be brief."}]},"contents":[
 			{"role":"user","parts":[{"text":"What is it?"},{"inlineData":{"mimeType":"image/png","data":"AAAA"}},{"fileData":{"fileUri":"https://example.com/a.png"}}]},
 			{"role":"model","parts":[{"text":"I look."},{"functionCall":{"name":"look","args":{"at":1.50}}},{"functionCall":{"name":"zoom","args":{}}}]},
 			{"role":"user","parts":[{"functionResponse":{"name":"look","response":{"result":"a cat"}}},{"functionResponse":{"name":"zoom","response":{"size":2}}},{"text":"And?"}]}],
 			"tools":[{"functionDeclarations":[{"name":"look","description":"looks","parametersJsonSchema":{"type":"object","properties":{"at":{"type":"number"}}}}]}],
 			"toolConfig":{"functionCallingConfig":{"mode":"AUTO"}},
-			"generationConfig":{"maxOutputTokens":77,"temperature":0.70,"topP":0.9,"stopSequences":["END"]}}`,
+			"generationConfig":{"maxOutputTokens":77,"temperature":0.70,"topP":0.9,"stopSequences":["END"],"responseMimeType":"application/json","responseJsonSchema":{"type":"object"}}}`,
 	} {
 		a := b.ask(b.secret, `{"model":"`+model+`",`+conversation+`}`)
 		sent := string(*b.upstream.last.Load())

@@ -68,8 +68,8 @@ func parseOpenAIUsage(raw jsontext.Value) (events.Tokens, error) {
 
 // anthropicUsage is Anthropic's usage, whose parts do not overlap: input_tokens
 // exclude what the cache holds or is given. output_tokens include thinking, which
-// is not told apart. A stream reports it in two events; later figures replace
-// earlier ones.
+// newer versions tell apart. A stream reports it in two events; later figures
+// replace earlier ones.
 type anthropicUsage struct {
 	Input   *int64 `json:"input_tokens"`
 	Written *int64 `json:"cache_creation_input_tokens"`
@@ -80,6 +80,9 @@ type anthropicUsage struct {
 		FiveMinutes int64 `json:"ephemeral_5m_input_tokens"`
 		OneHour     int64 `json:"ephemeral_1h_input_tokens"`
 	} `json:"cache_creation"`
+	OutputDetails *struct {
+		Thinking int64 `json:"thinking_tokens"`
+	} `json:"output_tokens_details"`
 }
 
 func (u *anthropicUsage) empty() bool { return *u == anthropicUsage{} }
@@ -99,6 +102,9 @@ func (u *anthropicUsage) merge(raw jsontext.Value) error {
 	if next.Creation != nil {
 		u.Creation = next.Creation
 	}
+	if next.OutputDetails != nil {
+		u.OutputDetails = next.OutputDetails
+	}
 	return nil
 }
 
@@ -106,14 +112,17 @@ func (u *anthropicUsage) tokens() (events.Tokens, error) {
 	if u.Input == nil || u.Output == nil {
 		return events.Tokens{}, fmt.Errorf("%w: input_tokens or output_tokens is missing", errImplausible)
 	}
-	var written, read, oneHour, fiveMinutes int64
+	var written, read, oneHour, fiveMinutes, thinking int64
 	if u.Read != nil {
 		read = *u.Read
 	}
 	if u.Creation != nil {
 		fiveMinutes, oneHour = u.Creation.FiveMinutes, u.Creation.OneHour
 	}
-	if err := plausible(*u.Input, *u.Output, read, fiveMinutes, oneHour); err != nil {
+	if u.OutputDetails != nil {
+		thinking = u.OutputDetails.Thinking
+	}
+	if err := plausible(*u.Input, *u.Output, read, fiveMinutes, oneHour, thinking); err != nil {
 		return events.Tokens{}, err
 	}
 	if written = fiveMinutes + oneHour; u.Written != nil {
@@ -122,12 +131,13 @@ func (u *anthropicUsage) tokens() (events.Tokens, error) {
 	if err := plausible(written); err != nil {
 		return events.Tokens{}, err
 	}
-	if fiveMinutes+oneHour > written {
-		return events.Tokens{}, fmt.Errorf("%w: %d+%d of %d tokens written to the cache", errImplausible, fiveMinutes, oneHour, written)
+	if fiveMinutes+oneHour > written || thinking > *u.Output {
+		return events.Tokens{}, fmt.Errorf("%w: %d+%d of %d tokens written to the cache, %d of %d thinking",
+			errImplausible, fiveMinutes, oneHour, written, thinking, *u.Output)
 	}
 	return events.Tokens{
 		Input: uint64(*u.Input), CacheRead: uint64(read), CacheWrite5m: uint64(written - oneHour), CacheWrite1h: uint64(oneHour),
-		Output: uint64(*u.Output),
+		Output: uint64(*u.Output - thinking), Reasoning: uint64(thinking),
 	}, nil
 }
 

@@ -36,14 +36,19 @@ func TestAnthropicUsageTakenApart(t *testing.T) {
 			five, hour = anyCount.Draw(t, "five"), anyCount.Draw(t, "hour")
 			creation = fmt.Sprintf(`,"cache_creation":{"ephemeral_5m_input_tokens":%d,"ephemeral_1h_input_tokens":%d}`, five, hour)
 		}
+		thinking, details := int64(0), ""
+		if rapid.Bool().Draw(t, "told apart") {
+			thinking = anyCount.Draw(t, "thinking")
+			details = fmt.Sprintf(`,"output_tokens_details":{"thinking_tokens":%d}`, thinking)
+		}
 		// In two events, as a stream tells it; the first one's output is a beginning.
 		var u anthropicUsage
 		head := fmt.Sprintf(`{"input_tokens":%d,"cache_creation_input_tokens":%d,"cache_read_input_tokens":%d,"output_tokens":1%s}`, input, written, read, creation)
-		if err := errors.Join(u.merge(jsontext.Value(head)), u.merge(fmt.Appendf(nil, `{"output_tokens":%d}`, output))); err != nil {
+		if err := errors.Join(u.merge(jsontext.Value(head)), u.merge(fmt.Appendf(nil, `{"output_tokens":%d%s}`, output, details))); err != nil {
 			t.Fatal(err)
 		}
 		tokens, err := u.tokens()
-		plausible := believable(input, read, written, output, five, hour) && five+hour <= written
+		plausible := believable(input, read, written, output, five, hour, thinking) && five+hour <= written && thinking <= output
 		if plausible != (err == nil) {
 			t.Fatalf("plausible %v, error %v", plausible, err)
 		}
@@ -53,7 +58,7 @@ func TestAnthropicUsageTakenApart(t *testing.T) {
 			}
 			return
 		}
-		want := events.Tokens{Input: uint64(input), CacheRead: uint64(read), CacheWrite5m: uint64(written - hour), CacheWrite1h: uint64(hour), Output: uint64(output)}
+		want := events.Tokens{Input: uint64(input), CacheRead: uint64(read), CacheWrite5m: uint64(written - hour), CacheWrite1h: uint64(hour), Output: uint64(output - thinking), Reasoning: uint64(thinking)}
 		if tokens != want || int64(tokens.Prompt()) != input+read+written {
 			t.Fatalf("%s gives %+v, want %+v", head, tokens, want)
 		}
@@ -111,8 +116,8 @@ func TestPromptBounds(t *testing.T) {
 				t.Fatal(bad)
 			}
 			counted := q.text(promptSampleMax).tokens()
-			if bound := q.promptBound(); counted > bound || counted > uint64(q.scan.textBytes) {
-				t.Fatalf("%d tokens counted, claim %d, %d bytes", counted, bound, q.scan.textBytes)
+			if bound, rough := q.promptCounted(), q.promptBytes(); counted > bound || bound > rough || counted > uint64(q.scan.textBytes) {
+				t.Fatalf("%d tokens counted, claim %d or %d, %d bytes", counted, bound, rough, q.scan.textBytes)
 			}
 			if q.scan.textBytes < len(text) {
 				t.Fatalf("%d bytes of text found, want at least %d", q.scan.textBytes, len(text))

@@ -21,16 +21,17 @@ type Plans interface {
 	PlanAt(orgID uuid.UUID, at time.Time) (billing.Plan, error)
 }
 
-// Allowance is what an org may use, and has used of it now. A zero limit is none.
+// Allowance is what an org may use, and has used of it now.
 type Allowance struct {
-	Budget ledger.Amount // of the current period
-	Spent  ledger.Amount // of it, what is reserved included
+	Budget *ledger.Amount // of the current period; nil is none
+	Spent  ledger.Amount  // of it, what is reserved included
 
+	Prepaid     bool          // usage is held against the balance
 	Balance     ledger.Amount // paid in advance, or owed if negative
-	CreditLimit ledger.Amount
+	CreditLimit ledger.Amount // how far below zero it may go
 	Frozen      ledger.Amount // reserved for requests in flight
 
-	RPMLimit uint64 // requests a minute
+	RPMLimit uint64 // requests a minute; 0 is no limit
 	RPMUsed  uint64 // in the last minute
 }
 
@@ -44,7 +45,8 @@ func (s *Server) allowance(ctx context.Context, org uuid.UUID) (Allowance, error
 	if s.config.Allowances == nil {
 		return Allowance{}, nil
 	}
-	return s.config.Allowances.Allowance(ctx, org)
+	a, err := s.config.Allowances.Allowance(ctx, org)
+	return a, unavailable(limitsUnavailable(err))
 }
 
 type planDetailResponse struct {
@@ -131,7 +133,7 @@ func (s *Server) account(w http.ResponseWriter, r *http.Request, caller keys.Key
 	if !mark.CountedThrough.IsZero() {
 		answer.UpdatedAt = instant(mark.CountedThrough)
 	}
-	if a.Budget.Sign() > 0 {
+	if a.Budget != nil {
 		limit := a.Budget.Format(org.Currency)
 		answer.BudgetLimit = &limit
 	}
@@ -139,10 +141,14 @@ func (s *Server) account(w http.ResponseWriter, r *http.Request, caller keys.Key
 	return nil
 }
 
-// budgetProgress is how much of the budget is spent; 0.00 without one.
+// budgetProgress is how much of the budget is spent; 0.00 without one, and all of
+// a budget of nothing.
 func (a Allowance) budgetProgress() string {
-	if a.Budget.Sign() <= 0 || a.Spent.Sign() <= 0 {
+	switch {
+	case a.Budget == nil || a.Budget.Sign() > 0 && a.Spent.Sign() <= 0:
 		return percent(0, 0)
+	case a.Budget.Sign() <= 0:
+		return percent(1, 1)
 	}
 	return a.Spent.Decimal().Shift(2).DivRound(a.Budget.Decimal(), places).StringFixed(places)
 }
@@ -150,14 +156,18 @@ func (a Allowance) budgetProgress() string {
 // Capacity is tight from this part of the budget on, in percent.
 const tightFromPct = 80
 
-// capacity is how much room the budget leaves.
+// capacity is how much room the budget and the balance leave.
 func (a Allowance) capacity() string {
-	if a.Budget.Sign() <= 0 {
+	room := a.Balance.Decimal().Add(a.CreditLimit.Decimal()).Sub(a.Frozen.Decimal())
+	if a.Prepaid && !room.IsPositive() {
+		return "exhausted"
+	}
+	if a.Budget == nil {
 		return "sufficient"
 	}
 	spent, budget := a.Spent.Decimal().Shift(2), a.Budget.Decimal()
 	switch {
-	case a.Spent.Cmp(a.Budget) >= 0:
+	case a.Spent.Cmp(*a.Budget) >= 0:
 		return "exhausted"
 	case spent.Cmp(budget.Mul(decimal.NewFromInt(tightFromPct))) >= 0:
 		return "tight"

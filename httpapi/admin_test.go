@@ -160,12 +160,25 @@ func TestInvoiceRunPlanAndAccount(t *testing.T) {
 
 	amount := func(s string) ledger.Amount { return must(ledger.ParseAmount(s)) }
 	for _, c := range []struct{ budget, spent, progress, capacity string }{
-		{"0", "5", "0.00", "sufficient"}, {"100", "0", "0.00", "sufficient"}, {"100", "79.999", "80.00", "sufficient"},
+		{"", "5", "0.00", "sufficient"}, {"0", "0", "100.00", "exhausted"}, {"100", "0", "0.00", "sufficient"}, {"100", "79.999", "80.00", "sufficient"},
 		{"100", "80", "80.00", "tight"}, {"100", "99.99", "99.99", "tight"}, {"100", "100", "100.00", "exhausted"}, {"3", "7", "233.33", "exhausted"},
 	} {
-		*limits = allowances{Budget: amount(c.budget), Spent: amount(c.spent), RPMLimit: 60, RPMUsed: 20}
+		*limits = allowances{Spent: amount(c.spent), RPMLimit: 60, RPMUsed: 20}
+		if c.budget != "" {
+			budget := amount(c.budget)
+			limits.Budget = &budget
+		}
 		a := r.get("/api/v1/obs/dashboard?view_mode=business&range_days=1", x.token)
 		if !strings.Contains(a.body, `"budget_progress_pct":"`+c.progress+`","capacity_status":"`+c.capacity+`"`) {
+			t.Errorf("%+v: %s", c, a.body)
+		}
+	}
+	// A prepaid org has what was paid in and its credit, less what is on its way.
+	for _, c := range []struct{ balance, credit, frozen, capacity string }{
+		{"-5", "10", "4", "sufficient"}, {"-5", "10", "5", "exhausted"}, {"0", "0", "0", "exhausted"}, {"1", "0", "0", "sufficient"},
+	} {
+		*limits = allowances{Budget: limits.Budget, RPMLimit: 60, RPMUsed: 20, Prepaid: true, Balance: amount(c.balance), CreditLimit: amount(c.credit), Frozen: amount(c.frozen)}
+		if a := r.get("/api/v1/obs/dashboard?view_mode=business&range_days=1", x.token); !strings.Contains(a.body, `"capacity_status":"`+c.capacity+`"`) {
 			t.Errorf("%+v: %s", c, a.body)
 		}
 	}

@@ -91,12 +91,12 @@ func (s *Server) chatRoutes() []route {
 		answer: success{of: anyObject{}, other: stream},
 	}, {
 		method: http.MethodPost, path: "/v1beta/models/{model}:generateContent", id: "generateContent", tag: tagChat, summary: "Generate Content",
-		doc:    "As Gemini has it.",
+		doc:    "As Gemini has it; below /v1 too.",
 		body:   body{of: anyObject{}, example: `{"contents":[{"role":"user","parts":[{"text":"Hello"}]}]}`},
 		answer: success{of: anyObject{}},
 	}, {
 		method: http.MethodPost, path: "/v1beta/models/{model}:streamGenerateContent", id: "streamGenerateContent", tag: tagChat, summary: "Stream Content",
-		doc:    "As Gemini has it; with ?alt=sse as server-sent events.",
+		doc:    "As Gemini has it, as server-sent events with ?alt=sse; below /v1 too.",
 		body:   body{of: anyObject{}, example: `{"contents":[{"role":"user","parts":[{"text":"Hello"}]}]}`},
 		answer: success{of: []anyObject{}, other: stream},
 	}, {

@@ -50,6 +50,7 @@ var sentinels = []struct {
 	{errKeyReused, apiError{status: http.StatusConflict, detail: "the Idempotency-Key was used for another request"}},
 	{keys.ErrIdempotencyKeyUsed, apiError{status: http.StatusConflict, detail: "the Idempotency-Key was used for another rotation"}},
 	{events.ErrConflict, apiError{status: http.StatusConflict, detail: "somebody else was first; look at it and send the request again"}},
+	{billing.ErrUnproven, apiError{status: http.StatusServiceUnavailable, detail: "nothing is invoiced while log, rows and invoices differ; the auditor has found that they do", retryAfter: 60}},
 	{errUsageUnavailable, apiError{status: http.StatusServiceUnavailable, detail: "usage data cannot be read now", retryAfter: 5}},
 	{errTooManyQueries, apiError{status: http.StatusTooManyRequests, detail: "your organisation asks too many questions at once", retryAfter: 1}},
 	{errQueriesBusy, apiError{status: http.StatusServiceUnavailable, detail: "too many questions are in work; ask again", retryAfter: 1}},

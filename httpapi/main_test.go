@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"aione/admission"
 	"aione/analytics"
 	"aione/billing"
 	"aione/catalog"
@@ -62,6 +63,7 @@ type rig struct {
 	commands   billing.Commands
 	projection analytics.Projection
 	invoicer   *billing.Invoicer
+	limiter    *admission.Limiter
 
 	config Config
 	server *httptest.Server
@@ -106,6 +108,10 @@ func newRig(t testing.TB, engines *embedded.Engines, change ...func(*Config)) *r
 	r.book, r.catalog = billing.NewBook(), catalog.New()
 	r.keys = must(keys.NewSet(keys.Config{Now: r.clock.Now, Peppers: []keys.Pepper{{Version: 1, Secret: bytes.Repeat([]byte{7}, 32)}}}))
 	r.commands = billing.Commands{Log: r.log, Book: r.book}
+	r.limiter = must(admission.New(admission.Config{Zones: r.book, Now: r.clock.Now}))
+	if err := r.limiter.Restore(ctx, admission.History{}); err != nil {
+		t.Fatal(err)
+	}
 	followed := make(chan struct{})
 	go func() {
 		defer close(followed)
@@ -114,6 +120,9 @@ func newRig(t testing.TB, engines *embedded.Engines, change ...func(*Config)) *r
 				return err
 			}
 			if err := r.catalog.Apply(rec); err != nil {
+				return err
+			}
+			if err := r.limiter.Apply(rec); err != nil {
 				return err
 			}
 			return r.keys.Apply(rec)
@@ -132,6 +141,7 @@ func newRig(t testing.TB, engines *embedded.Engines, change ...func(*Config)) *r
 	r.config = Config{
 		Keys: r.keys, Orgs: r.book, Invoices: r.book, Upcoming: r.invoicer, Usage: r.projection, Catalog: r.catalog, Log: r.log,
 		KeyCommands: r.keys, Plans: r.book, Tenants: r.commands, Assigner: r.commands, PriceList: r.catalog, InvoiceRun: r.invoicer, Ledger: r.log,
+		Budgets: admission.Commands{Log: r.log, Limiter: r.limiter}, Standings: r.limiter,
 		Now: r.clock.Now, Logger: slog.New(slog.NewTextHandler(r.logged, nil)), Checks: checks, Collectors: collectors,
 	}
 	for _, c := range change {

@@ -250,7 +250,7 @@ func TestTenantsAreWalls(t *testing.T) {
 func TestMassAssignment(t *testing.T) {
 	r, x, other, _ := fullRig(t)
 	d := readDocument(t, r.get("/openapi.json", "").body)
-	ids := map[string]string{"key_id": x.key.ID.String(), "org_id": x.org.ID.String()}
+	ids := map[string]string{"key_id": x.key.ID.String(), "team_id": x.team.ID.String(), "org_id": x.org.ID.String()}
 	bodies := 0
 	for _, op := range d.operations {
 		schema, ok := op.takes()

@@ -89,7 +89,7 @@ func (s *Server) table() []route {
 	var all []route
 	for _, routes := range [...][]route{
 		s.chatRoutes(), s.modelRoutes(), s.keyRoutes(), s.usageRoutes(), s.accountRoutes(), s.billingRoutes(), s.proofRoutes(),
-		s.ingestRoutes(), s.adminRoutes(), s.serviceRoutes(),
+		s.ingestRoutes(), s.adminRoutes(), s.budgetRoutes(), s.serviceRoutes(),
 	} {
 		all = append(all, routes...)
 	}

@@ -109,15 +109,18 @@ type Config struct {
 	Gateway  http.Handler // serves /v1 and /v1beta as it is; nil: not there
 
 	// KeyCommands serve the routes of API keys, Plans that of the plan, Tenants,
-	// Assigner, PriceList and InvoiceRun those of the operator, Audits that of the auditor's
-	// verdict, Lines the events behind an invoice line. With nil the routes are not
-	// there. KeyCommands and PriceList need Ledger.
+	// Assigner, PriceList and InvoiceRun those of the operator, Budgets those of budgets
+	// and limits, Audits that of the auditor's verdict, Lines the events behind an
+	// invoice line. With nil the routes are not there. KeyCommands and PriceList need
+	// Ledger, Budgets needs Standings.
 	KeyCommands KeyCommands
 	Plans       Plans
 	Tenants     Tenants
 	Assigner    Assigner
 	PriceList   PriceList
 	InvoiceRun  InvoiceRun
+	Budgets     Budgets
+	Standings   Standings
 	Audits      Audits
 	Lines       Lines
 	Ledger      Ledger
@@ -207,6 +210,9 @@ func New(c Config) (*Server, error) {
 	}
 	if c.Ledger == nil && (c.KeyCommands != nil || c.PriceList != nil) {
 		return nil, errors.New("httpapi: KeyCommands and PriceList need Ledger")
+	}
+	if c.Standings == nil && c.Budgets != nil {
+		return nil, errors.New("httpapi: Budgets needs Standings")
 	}
 	c.Limits.complete()
 	m, err := newMetrics(c.Collectors)

@@ -157,7 +157,7 @@ func TestTermsAreBounded(t *testing.T) {
 	for i := range taxRatesMax + 1 {
 		rates = append(rates, TaxRate{Name: fmt.Sprint(i)})
 	}
-	if err := checkTaxes(rates); !errors.Is(err, ErrTerms) {
+	if err := CheckTaxes(rates); !errors.Is(err, ErrTerms) {
 		t.Errorf("too many taxes: got %v, want ErrTerms", err)
 	}
 }

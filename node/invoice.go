@@ -17,7 +17,7 @@ type InvoiceConfig struct {
 // Invoicer is the invoicer of this node.
 func (n *Node) Invoicer(c InvoiceConfig) *billing.Invoicer {
 	return &billing.Invoicer{Log: n.Log, Book: n.Book, Prices: n.Catalog, Usage: n.Projection,
-		Clock: n.Clock, Logger: n.Logger, Grace: c.Grace, TermsDays: c.TermsDays}
+		Auditor: n.Auditor, Clock: n.Clock, Logger: n.Logger, Grace: c.Grace, TermsDays: c.TermsDays}
 }
 
 // Invoice closes due periods, at once and then by schedule, until ctx ends.

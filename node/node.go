@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"aione/admission"
 	"aione/analytics"
 	"aione/billing"
 	"aione/catalog"
@@ -40,6 +41,8 @@ type Node struct {
 	Keys       *keys.Set
 	Catalog    *catalog.Catalog
 	Book       *billing.Book
+	Limits     *admission.Limiter // nil with NoKeys; lets nothing in before Listen
+	Auditor    *Auditor
 	Clock      func() time.Time
 	Logger     *slog.Logger
 
@@ -63,6 +66,7 @@ func Open(ctx context.Context, c Config) (_ *Node, err error) {
 	}
 	n := &Node{Clock: c.Clock, Logger: c.Logger, dataDir: c.Engines.DataDir,
 		Catalog: catalog.New(), Book: billing.NewBook(), failed: make(chan error, 1)}
+	n.Auditor = &Auditor{node: n}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())
@@ -89,6 +93,11 @@ func Open(ctx context.Context, c Config) (_ *Node, err error) {
 		return n, err
 	}
 	n.Projection = analytics.Projection{Store: store, Log: n.Log}
+	if !c.NoKeys {
+		if err := n.openLimits(); err != nil {
+			return n, err
+		}
+	}
 	return n, n.follow(ctx)
 }
 
@@ -122,6 +131,11 @@ func (n *Node) follow(ctx context.Context) error {
 func (n *Node) apply(r events.Record) error {
 	if n.Keys != nil {
 		if err := n.Keys.Apply(r); err != nil {
+			return err
+		}
+	}
+	if n.Limits != nil {
+		if err := n.Limits.Apply(r); err != nil {
 			return err
 		}
 	}

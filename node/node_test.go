@@ -15,24 +15,45 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(embedded.TestMain(m)) }
 
-// up starts a node with its API for one test.
-func up(t *testing.T) (*Node, *API, Bootstrap) {
+// up starts a node with its API and its ingester for one test; change may set the
+// API up differently.
+func up(t *testing.T, change ...func(*ServeConfig)) (*Node, *API, Bootstrap) {
+	t.Helper()
+	n, api := serve(t, EngineConfig{DataDir: t.TempDir(), Shards: 1, Replicas: 1}, change...)
+	first, err := n.Bootstrap(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n, api, first
+}
+
+// beside starts another API process, but in this one, on the engines of a node.
+func beside(t *testing.T, n *Node) (*Node, *API) {
+	t.Helper()
+	return serve(t, EngineConfig{DataDir: n.dataDir, NATSURL: n.Engines.NATSURL, ClickHouseDSN: n.Engines.ClickHouseDSN, Shards: 1, Replicas: 1})
+}
+
+func serve(t *testing.T, engines EngineConfig, change ...func(*ServeConfig)) (*Node, *API) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	n, err := Open(ctx, Config{Engines: EngineConfig{DataDir: t.TempDir(), Shards: 1, Replicas: 1}})
+	n, err := Open(ctx, Config{Engines: engines})
 	if err != nil {
 		t.Fatal(err)
 	}
-	first, err := n.Bootstrap(ctx)
-	if err != nil {
-		t.Fatal(err)
+	c := ServeConfig{Addr: "127.0.0.1:0", SweepEvery: time.Minute}
+	for _, f := range change {
+		f(&c)
 	}
-	api, err := n.Listen(ServeConfig{Addr: "127.0.0.1:0", SweepEvery: time.Minute})
+	api, err := n.Listen(c)
 	if err != nil {
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
-	go func() { done <- n.Run(ctx, api.Run) }()
+	go func() {
+		done <- n.Run(ctx, api.Run, func(ctx context.Context) error {
+			return n.Ingest(ctx, IngestConfig{BatchRows: 10_000, BatchAge: 10 * time.Millisecond, LeaseTTL: 2 * time.Second})
+		})
+	}()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -42,7 +63,7 @@ func up(t *testing.T) (*Node, *API, Bootstrap) {
 			t.Error(err)
 		}
 	})
-	return n, api, first
+	return n, api
 }
 
 func post(t *testing.T, url, key, body string) *http.Response {
@@ -66,6 +87,7 @@ func post(t *testing.T, url, key, body string) *http.Response {
 
 // A limit that the API shows is a limit that the gateway keeps.
 func TestRequestsPerMinuteAreKept(t *testing.T) {
+	t.Parallel()
 	n, api, first := up(t)
 	_, secret, err := n.Keys.Create(context.Background(), n.Log, keys.CreateInput{OrgID: first.OrgID, TeamID: first.TeamID, Name: "slow", RPMLimit: 2, Actor: "test"})
 	if err != nil {
@@ -89,6 +111,7 @@ func TestRequestsPerMinuteAreKept(t *testing.T) {
 
 // Three dialects, one meter.
 func TestDialectsOfTheBuiltInProvider(t *testing.T) {
+	t.Parallel()
 	n, api, first := up(t)
 	for path, body := range map[string]string{
 		"/v1/chat/completions": `{"model":"gpt-4o","messages":[{"role":"user","content":"one two"}]}`,

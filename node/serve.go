@@ -7,13 +7,13 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"aione/admission"
 	"aione/billing"
 	"aione/gateway"
 	"aione/httpapi"
@@ -24,7 +24,8 @@ import (
 // ServeConfig of the API role: gateway, usage, dashboards, invoices.
 type ServeConfig struct {
 	Addr        string `name:"http" env:"AIONE_HTTP" default:"127.0.0.1:8080" help:"Address of the API."`
-	UpstreamURL string `name:"upstream-url" env:"AIONE_UPSTREAM_URL" help:"OpenAI-compatible provider, up to and with /v1. Default: the built-in simulated provider."`
+	RoutesFile  string `name:"routes" env:"AIONE_ROUTES" type:"path" help:"File that says which providers serve which models; read again on SIGHUP. Default: --upstream-url serves all."`
+	UpstreamURL string `name:"upstream-url" env:"AIONE_UPSTREAM_URL" help:"Provider of all models, up to and with /v1. Default: the built-in simulated provider."`
 	UpstreamKey string `name:"upstream-key" env:"AIONE_UPSTREAM_KEY" help:"API key of the provider."`
 	UpstreamAs  string `name:"upstream-name" env:"AIONE_UPSTREAM_NAME" default:"upstream" help:"Name of the provider in usage events."`
 
@@ -43,7 +44,9 @@ type API struct {
 	URL string // of the API
 
 	node     *Node
+	routes   string // their file; empty for none
 	gateway  *gateway.Gateway
+	limits   *limiting // nil until the limits are at work
 	sweeper  *gateway.Sweeper
 	servers  []*http.Server
 	serving  errgroup.Group
@@ -52,7 +55,7 @@ type API struct {
 
 // Listen starts the API role. A taken port is an error here.
 func (n *Node) Listen(c ServeConfig) (_ *API, err error) {
-	a := &API{node: n, failures: make(chan error, 2)}
+	a := &API{node: n, routes: c.RoutesFile, failures: make(chan error, 2)}
 	defer func() {
 		if err != nil {
 			a.close()
@@ -63,35 +66,36 @@ func (n *Node) Listen(c ServeConfig) (_ *API, err error) {
 		return nil, fmt.Errorf("start the simulated provider: %w", err)
 	}
 	sandbox := gateway.Upstream{Name: "simulator", BaseURL: sandboxURL + "/v1", Dialect: gateway.DialectAny}
-	upstream := sandbox
-	if c.UpstreamURL != "" {
-		upstream = gateway.Upstream{Name: c.UpstreamAs, BaseURL: c.UpstreamURL, APIKey: c.UpstreamKey, Dialect: gateway.Dialect(c.UpstreamDialect)}
-	}
-	limits, err := n.openLimits(context.Background())
+	routing, err := n.routing(c, sandbox)
 	if err != nil {
 		return nil, err
 	}
-	a.gateway, err = gateway.New(gateway.Config{Limiter: limits, Log: n.Log, Keys: n.Keys, Catalog: n.Catalog, Rate: ledger.Rate,
-		Default: upstream, Sandbox: sandbox, TrustedProxies: c.TrustedProxies, Now: n.Clock, Logger: n.Logger})
+	a.gateway, err = gateway.New(gateway.Config{Limiter: limiter{n.Limits}, Plans: plans{n.Book}, Log: n.Log, Keys: n.Keys, Catalog: n.Catalog, Rate: ledger.Rate,
+		Routing: routing, Sandbox: sandbox, TrustedProxies: c.TrustedProxies, Now: n.Clock, Logger: n.Logger})
 	if err != nil {
 		return nil, err
 	}
 	a.sweeper = &gateway.Sweeper{Admissions: n.Log, Settled: n.Projection, Publisher: n.Log,
-		Checkpoint: gateway.FileCheckpoint{Path: filepath.Join(n.dataDir, "sweeper")}, Now: n.Clock, Logger: n.Logger, Every: c.SweepEvery}
+		Checkpoint: n.sweeperPosition(), Now: n.Clock, Logger: n.Logger, Every: c.SweepEvery}
 	commands := billing.Commands{Log: n.Log, Book: n.Book}
 	invoicer := n.Invoicer(InvoiceConfig{Grace: c.RunGrace, TermsDays: billing.DefaultTermsDays})
 	api, err := httpapi.New(httpapi.Config{
 		Keys: n.Keys, Orgs: n.Book, Invoices: n.Book, Upcoming: invoicer,
 		KeyCommands: n.Keys, Plans: n.Book, Ledger: n.Log, PriceList: n.Catalog,
 		Tenants: commands, Assigner: commands, InvoiceRun: invoicer,
+		Budgets: admission.Commands{Log: n.Log, Limiter: n.Limits}, Standings: n.Limits, Allowances: allowances{n}, Lines: n.Projection, Audits: n.Auditor,
 		Usage: n.Projection, Catalog: n.Catalog, Log: n.Log, Gateway: a.gateway.Routes(),
-		Checks: n.checks(), Collectors: []prometheus.Collector{n.collector()}, Now: n.Clock, Logger: n.Logger,
+		Checks: n.checks(), Collectors: []prometheus.Collector{n.collector(), n.Auditor}, Now: n.Clock, Logger: n.Logger,
 	})
 	if err != nil {
 		return nil, err
 	}
 	if a.URL, err = a.serve(c.Addr, api); err != nil {
 		return nil, fmt.Errorf("start the API: %w", err)
+	}
+	// From here on /readyz says what is still missing.
+	if a.limits, err = n.startLimits(context.Background()); err != nil {
+		return nil, err
 	}
 	if n.Engines.endpoints != "" {
 		return a, n.Engines.announce(n.dataDir, a.URL)
@@ -119,10 +123,11 @@ func (a *API) serve(addr string, h http.Handler) (url string, err error) {
 // Run serves until ctx ends, then stops gracefully: no new requests, those in
 // flight settled, the providers' side last.
 func (a *API) Run(ctx context.Context) error {
-	sweep, stopSweeping := context.WithCancel(ctx)
-	var sweeping sync.WaitGroup
-	sweeping.Go(func() {
-		if err := a.sweeper.Run(sweep); sweep.Err() == nil {
+	while, stop := context.WithCancel(ctx)
+	var beside sync.WaitGroup
+	beside.Go(func() { a.rerouteOnHangup(while) })
+	beside.Go(func() {
+		if err := a.sweeper.Run(while); while.Err() == nil {
 			a.node.Logger.Error("the sweeper ended", "error", err)
 		}
 	})
@@ -131,9 +136,12 @@ func (a *API) Run(ctx context.Context) error {
 	case <-ctx.Done():
 		err = ctx.Err()
 	case err = <-a.failures:
+	case err = <-a.limits.ended:
+		a.limits.ended <- err // for close
+		err = fmt.Errorf("the limits cannot be kept any further: %w", err)
 	}
-	stopSweeping()
-	sweeping.Wait()
+	stop()
+	beside.Wait()
 	return errors.Join(err, a.close())
 }
 
@@ -145,6 +153,9 @@ func (a *API) close() error {
 		errs = append(errs, a.servers[i].Shutdown(ctx))
 		if i == len(a.servers)-1 && a.gateway != nil {
 			errs = append(errs, a.gateway.Close(ctx))
+			if a.limits != nil {
+				errs = append(errs, a.limits.close(ctx))
+			}
 		}
 	}
 	errs = append(errs, a.serving.Wait())

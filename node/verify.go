@@ -70,7 +70,14 @@ func (n *Node) Verify(ctx context.Context, wait time.Duration, progress func(don
 	verdict := billing.Verify(n.Book)
 	v.Ledger = LedgerAudit{Seq: verdict.AppliedSeq, Orgs: verdict.Orgs, Runs: verdict.Runs, Invoices: verdict.Invoices}
 	v.Problems = append(v.Problems, verdict.Findings...)
-	if err := n.verifyInputs(ctx, &v); err != nil {
+	err = n.eachInvoice(func(org billing.Org, inv ledger.Invoice) error {
+		problem, err := n.verifyInvoice(ctx, org, inv)
+		if problem != "" {
+			v.Problems = append(v.Problems, problem)
+		}
+		return err
+	})
+	if err != nil {
 		return v, err
 	}
 	v.OK = len(v.Problems) == 0
@@ -80,8 +87,8 @@ func (n *Node) Verify(ctx context.Context, wait time.Duration, progress func(don
 // invoicesPage is how many invoices of an org are looked at in one go.
 const invoicesPage = 100
 
-// verifyInputs counts the usage behind each invoice once more, from rows.
-func (n *Node) verifyInputs(ctx context.Context, v *Verification) error {
+// eachInvoice calls f with every invoice there is, until its first error.
+func (n *Node) eachInvoice(f func(org billing.Org, inv ledger.Invoice) error) error {
 	for _, org := range n.Book.Orgs() {
 		for page := 1; ; page++ {
 			invoices, total, err := n.Book.Invoices(org.ID, page, invoicesPage)
@@ -89,12 +96,8 @@ func (n *Node) verifyInputs(ctx context.Context, v *Verification) error {
 				return err
 			}
 			for _, inv := range invoices {
-				problem, err := n.verifyInvoice(ctx, inv)
-				if err != nil {
+				if err := f(org, inv); err != nil {
 					return err
-				}
-				if problem != "" {
-					v.Problems = append(v.Problems, problem)
 				}
 			}
 			if page*invoicesPage >= total {
@@ -105,8 +108,13 @@ func (n *Node) verifyInputs(ctx context.Context, v *Verification) error {
 	return nil
 }
 
-func (n *Node) verifyInvoice(ctx context.Context, inv ledger.Invoice) (problem string, err error) {
-	inputs, err := n.Projection.Inputs(ctx, inv.InputsQuery())
+// verifyInvoice counts the usage behind an invoice once more, from rows.
+func (n *Node) verifyInvoice(ctx context.Context, org billing.Org, inv ledger.Invoice) (problem string, err error) {
+	q := inv.InputsQuery()
+	if run, ok := n.Book.RunOf(org.ID, inv.Period.Label); ok {
+		q.LateFrom = run.LateFrom
+	}
+	inputs, err := n.Projection.Inputs(ctx, q)
 	if err != nil {
 		return "", err
 	}

@@ -34,6 +34,11 @@ type anthropicRequest struct {
 		Type string `json:"type"`
 		Name string `json:"name"`
 	} `json:"tool_choice"`
+	OutputConfig struct {
+		Format struct {
+			Type string `json:"type"`
+		} `json:"format"`
+	} `json:"output_config"`
 	Simulate Simulate `json:"simulate"`
 }
 
@@ -48,7 +53,7 @@ func (anthropic) parse(r *http.Request, body []byte) (*request, error) {
 	if in.MaxTokens == nil || *in.MaxTokens < 1 {
 		return nil, errors.New("max_tokens: a positive number is required")
 	}
-	q := &request{model: in.Model, stream: in.Stream, maxTokens: in.MaxTokens, sim: in.Simulate, words: wordsOf(in.System)}
+	q := &request{model: in.Model, stream: in.Stream, maxTokens: in.MaxTokens, sim: in.Simulate, words: wordsOf(in.System), json: in.OutputConfig.Format.Type == "json_schema"}
 	for _, m := range in.Messages {
 		q.words += wordsOf(m.Content)
 	}
@@ -133,7 +138,8 @@ func (d anthropic) ending(b []byte, a *answer) []byte {
 	b = append(event(b, "content_block_stop"), `{"type":"content_block_stop","index":0}`+"\n\n"...)
 	b = fmt.Appendf(event(b, "message_delta"), `{"type":"message_delta","delta":{"stop_reason":%q,"stop_sequence":null}`, stop)
 	if a.sim.Usage != UsageMissing { // cumulative
-		b = fmt.Appendf(b, `,"usage":{"output_tokens":%d}`, a.reported().completion)
+		c := a.reported()
+		b = fmt.Appendf(b, `,"usage":{"output_tokens":%d,"output_tokens_details":{"thinking_tokens":%d}}`, c.completion, c.reasoning)
 	}
 	return append(event(append(b, "}\n\n"...), "message_stop"), "{\"type\":\"message_stop\"}\n\n"...)
 }
@@ -157,6 +163,6 @@ func (anthropic) usage(b []byte, a *answer, output int64) []byte {
 	case UsageOverlap:
 		c.cached, c.write5m = a.counts.cached, written+1
 	}
-	return fmt.Appendf(b, `{"input_tokens":%d,"cache_creation_input_tokens":%d,"cache_read_input_tokens":%d,"cache_creation":{"ephemeral_5m_input_tokens":%d,"ephemeral_1h_input_tokens":%d},"output_tokens":%d,"service_tier":"standard"}`,
-		input, written, c.cached, c.write5m, c.write1h, output)
+	return fmt.Appendf(b, `{"input_tokens":%d,"cache_creation_input_tokens":%d,"cache_read_input_tokens":%d,"cache_creation":{"ephemeral_5m_input_tokens":%d,"ephemeral_1h_input_tokens":%d},"output_tokens":%d,"output_tokens_details":{"thinking_tokens":%d},"service_tier":"standard"}`,
+		input, written, c.cached, c.write5m, c.write1h, output, min(c.reasoning, max(output, 0)))
 }

@@ -44,7 +44,7 @@ func TestDialects(t *testing.T) {
 		"anthropic": {"/v1/messages", messages + sim, []string{`"type":"message"`, `"text":" tok tok tok tok"`, `"stop_reason":"end_turn"`,
 			`"usage":{"input_tokens":11,"cache_creation_input_tokens":5,"cache_read_input_tokens":4,"cache_creation":{"ephemeral_5m_input_tokens":3,"ephemeral_1h_input_tokens":2},"output_tokens":5`}},
 		"anthropic stream": {"/v1/messages", strings.Replace(messages, "{", `{"stream":true,`, 1) + sim, []string{"event: message_start\n", `"input_tokens":11`, `"output_tokens":1`, "event: content_block_start\n", "event: ping\n",
-			`{"type":"text_delta","text":" tok tok"}`, `{"type":"text_delta","text":" tok tok"}`, "event: content_block_stop\n", "event: message_delta\n", `"usage":{"output_tokens":5}`, "event: message_stop\n"}},
+			`{"type":"text_delta","text":" tok tok"}`, `{"type":"text_delta","text":" tok tok"}`, "event: content_block_stop\n", "event: message_delta\n", `"usage":{"output_tokens":5,"output_tokens_details":{"thinking_tokens":1}}`, "event: message_stop\n"}},
 		"gemini": {"/v1beta/models/m:generateContent", `{"contents":[{"parts":[{"text":"hi"}]}],` + sim, []string{`{"text":" tok tok tok tok"}`, `"finishReason":"STOP"`,
 			`"usageMetadata":{"promptTokenCount":20,"cachedContentTokenCount":4,"candidatesTokenCount":4,"thoughtsTokenCount":1,"totalTokenCount":25}`}},
 		"gemini stream": {"/v1/models/a/m:streamGenerateContent?alt=sse", `{"contents":[{"parts":[{"text":"hi"}]}],` + sim, []string{`{"text":" tok tok"}`, `"promptTokenCount":20`, `{"text":" tok tok"}`,

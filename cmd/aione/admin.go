@@ -25,6 +25,10 @@ type adminCmd struct {
 	Key     adminKeyCmd     `cmd:"" help:"API keys and management tokens."`
 	Catalog adminCatalogCmd `cmd:"" help:"Models and prices."`
 	Invoice adminInvoiceCmd `cmd:"" help:"Invoices."`
+
+	Budget      adminBudgetCmd      `cmd:"" help:"Monthly budgets of orgs, teams and keys."`
+	Limits      adminLimitsCmd      `cmd:"" help:"Rate limits of orgs."`
+	CreditLimit adminCreditLimitCmd `cmd:"" help:"Credit of prepaid orgs."`
 }
 
 // session is an admin command at work.

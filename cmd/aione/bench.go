@@ -12,8 +12,8 @@ import (
 )
 
 type benchCmd struct {
-	Name       string `arg:"" optional:"" enum:",ingest,events_api,dashboard,rebuild" default:"" help:"ingest, events_api, dashboard or rebuild; default all."`
-	Size       int    `help:"Events or rows of each measurement. Default: what fits a minute on two cores."`
+	Name       string `arg:"" optional:"" enum:",ingest,events_api,gateway,dashboard,rebuild,admission" default:"" help:"ingest, events_api, gateway, dashboard, rebuild or admission; default all."`
+	Size       int    `help:"Events, requests, rows or keys of each measurement. Default: what fits a minute on two cores."`
 	CPUProfile string `name:"cpuprofile" type:"path" help:"Write a CPU profile of this process (not of the ClickHouse child) to this file."`
 }
 
@@ -63,11 +63,17 @@ func (o *output) bench(r bench.Report) {
 	if r.EventsAPI != nil {
 		o.benchEventsAPI(r.EventsAPI)
 	}
+	if r.Gateway != nil {
+		o.benchGateway(r.Gateway)
+	}
 	if r.Dashboard != nil {
 		o.benchDashboard(r.Dashboard)
 	}
 	if r.Rebuild != nil {
 		o.benchRebuild(r.Rebuild)
+	}
+	if r.Admission != nil {
+		o.benchAdmission(r.Admission)
 	}
 }
 
@@ -103,6 +109,26 @@ func (o *output) benchEventsAPI(e *bench.EventsAPI) {
 		})
 }
 
+func (o *output) benchGateway(g *bench.Gateway) {
+	var rows [][]string
+	for _, r := range []struct {
+		connections string
+		ratio       float64
+		bench.GatewayRate
+	}{{"8", g.Ratio8, g.PerS8}, {"256", g.Ratio256, g.PerS256}} {
+		rows = append(rows,
+			[]string{"requests a second, " + r.connections + " connections", rate(r.PerS), rate(r.CeilingPerS), fmt.Sprintf("ratio %.2f", r.ratio)},
+			[]string{"  p50 / p99, ms", fmt.Sprintf("%.2f / %.2f", r.P50MS, r.P99MS), fmt.Sprintf("… / %.2f", r.CeilingP99), ""},
+			[]string{"  CPU of a request, µs", figure(r.CPUUS), figure(r.CeilingCPUUS), "clients, provider and sockets in both"})
+	}
+	rows = append(rows,
+		[]string{fmt.Sprintf("p50 / p99 at %s/s, ms", rate(g.Half.PerS)), fmt.Sprintf("%.2f / %.2f", g.Half.P50MS, g.Half.P99MS),
+			fmt.Sprintf("%.2f / %.2f", g.Half.CeilingP50MS, g.Half.CeilingP99MS), fmt.Sprintf("added %.2f / %.2f", g.AddedP50MS, g.AddedP99MS)},
+		[]string{"a chunk of a stream, added µs", figure(g.ChunkUS), "", fmt.Sprintf("p99 %.0f", g.ChunkP99US)})
+	o.table(fmt.Sprintf("Gateway: %s chat requests of %s bytes, admission and usage of each fsynced; the ceiling is a bare reverse proxy", thousands(uint64(g.Requests)), thousands(uint64(g.PromptBytes))),
+		[]string{"", "ours", "ceiling", ""}, rows)
+}
+
 func (o *output) benchDashboard(d *bench.Dashboard) {
 	var rows [][]string
 	for _, org := range []struct {
@@ -126,4 +152,16 @@ func (o *output) benchRebuild(b *bench.Rebuild) {
 	}
 	o.table(fmt.Sprintf("Rebuild of %s events: %s events/s against %s for the first ingest, ratio %.2f", thousands(uint64(b.Events)), rate(b.EventsPerS), rate(b.IngestPerS), b.Ratio),
 		[]string{"round", "ingest s", "rebuild: fill s", "compare, exchange s", "ratio", "of the fill alone", "of CPU"}, rows)
+}
+
+func (o *output) benchAdmission(a *bench.Admission) {
+	o.table(fmt.Sprintf("Admission: %s keys of %s orgs loaded, requests of %s of them", thousands(uint64(a.Keys)), thousands(uint64(a.Orgs)), thousands(uint64(a.HotKeys))),
+		[]string{"", "ours", ""}, [][]string{
+			{"key check, limit check and reservation, µs", fmt.Sprintf("%.2f", a.US), fmt.Sprintf("key check %.2f, limits and reservation %.2f", a.VerifyUS, a.ReserveUS)},
+			{"the same on every core at once, µs of a core", fmt.Sprintf("%.2f", a.ParallelUS), ""},
+			{"settlement, µs", fmt.Sprintf("%.2f", a.SettleUS), fmt.Sprintf("%.1f allocations a request, all in all", a.AllocsEach)},
+			{"state, MB", figure(float64(a.StateBytes) / 1e6), fmt.Sprintf("%.0f bytes a key; key check %.1f MB, limits %.1f MB", a.KeyBytes, float64(a.KeysBytes)/1e6, float64(a.LimitsBytes)/1e6)},
+			{"start, s", fmt.Sprintf("%.2f", a.StartS), fmt.Sprintf("engines, and %s ledger records read; then %.2f s for spend and a place", thousands(a.Records), a.RestoreS)},
+			{"first use of an org's accounts, ms", fmt.Sprintf("%.2f", a.FirstUseMS), "once: allowances from the log"},
+		})
 }

@@ -6,7 +6,7 @@
 //	aione verify      proves log = rows = usage = invoices, or says what differs
 //	aione rebuild     makes the rows anew from the log
 //	aione quarantine  what was set aside, and its replay
-//	aione admin       orgs, teams, keys, models, prices, invoices
+//	aione admin       orgs, teams, keys, models, prices, invoices, budgets, limits
 //	aione bench       measures, side by side with a ceiling
 //	aione engines     only NATS and ClickHouse, for separate services
 //	aione engine      installs the ClickHouse library
@@ -48,7 +48,7 @@ type cli struct {
 	Verify     verifyCmd     `cmd:"" help:"Prove log = rows = usage = invoices; exit 1 and say what differs."`
 	Rebuild    rebuildCmd    `cmd:"" help:"Make the rows anew from the log, compare, exchange."`
 	Quarantine quarantineCmd `cmd:"" help:"Events that were set aside."`
-	Admin      adminCmd      `cmd:"" help:"Orgs, teams, keys, models, prices, invoices."`
+	Admin      adminCmd      `cmd:"" help:"Orgs, teams, keys, models, prices, invoices, budgets, limits."`
 	Bench      benchCmd      `cmd:"" help:"Measure, side by side with a ceiling taken in the same run."`
 	Engines    enginesCmd    `cmd:"" help:"Run only NATS and ClickHouse, for separate services."`
 	Engine     engineCmd     `cmd:"" help:"The ClickHouse library."`
@@ -73,7 +73,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	out := &output{stdout: stdout, stderr: stderr}
 	parser, err := kong.New(&c, kong.Name("aione"), kong.Writers(stdout, stderr),
 		kong.Description("An LLM API platform whose bill can be proven."),
-		kong.UsageOnError(), kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(out))
 	if err != nil {
 		fmt.Fprintln(stderr, "aione:", err)

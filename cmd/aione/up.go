@@ -10,6 +10,7 @@ type upCmd struct {
 	node.ServeConfig
 	node.IngestConfig
 	node.InvoiceConfig
+	node.AuditConfig
 }
 
 // started is what `up` tells once everything runs.
@@ -56,5 +57,6 @@ func (c *upCmd) Run(ctx context.Context, g *globals, out *output) error {
 	}
 	return n.Run(ctx, api.Run,
 		func(ctx context.Context) error { return n.Ingest(ctx, c.IngestConfig) },
-		func(ctx context.Context) error { return n.Invoice(ctx, c.InvoiceConfig) })
+		func(ctx context.Context) error { return n.Invoice(ctx, c.InvoiceConfig) },
+		func(ctx context.Context) error { return n.Audit(ctx, c.AuditConfig) })
 }

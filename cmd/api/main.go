@@ -21,6 +21,7 @@ import (
 type config struct {
 	node.EngineConfig
 	node.ServeConfig
+	node.AuditConfig
 	Pepper  string `env:"AIONE_PEPPER" help:"Secret of the keys' hashes, base64, 32 bytes or more. Default: made once and kept in the data directory."`
 	Verbose bool   `short:"v" help:"Log what happens inside."`
 }
@@ -57,5 +58,5 @@ func run(ctx context.Context, c config) error {
 		return err
 	}
 	fmt.Println(api.URL)
-	return n.Run(ctx, api.Run)
+	return n.Run(ctx, api.Run, func(ctx context.Context) error { return n.Audit(ctx, c.AuditConfig) })
 }

@@ -21,6 +21,7 @@ import (
 type config struct {
 	node.EngineConfig
 	node.InvoiceConfig
+	node.AuditConfig
 	Verbose bool `short:"v" help:"Log what happens inside."`
 }
 
@@ -51,5 +52,7 @@ func run(ctx context.Context, c config) error {
 		return err
 	}
 	defer n.Close()
-	return n.Run(ctx, func(ctx context.Context) error { return n.Invoice(ctx, c.InvoiceConfig) })
+	return n.Run(ctx,
+		func(ctx context.Context) error { return n.Invoice(ctx, c.InvoiceConfig) },
+		func(ctx context.Context) error { return n.Audit(ctx, c.AuditConfig) })
 }

@@ -1,0 +1,122 @@
+package analytics
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"aione/events"
+	"aione/ledger"
+)
+
+// Every line of three months' invoices, with late usage: its events add up to it,
+// each is what the log says, in the log's order, and pages tile them.
+func TestLineEventsAddUpToTheLine(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	seed := seedOf(t)
+	c := newChaos(seed, 100)
+	random := rand.New(rand.NewPCG(seed, 9))
+	var cuts []uint64
+	for range 3 {
+		c.publish(r, rounds(8, 30))
+		cuts = append(cuts, r.end())
+	}
+	r.ingest()
+	const zone = "Asia/Kathmandu"
+	loc, err := time.LoadLocation(zone)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := 0
+	for i, cut := range cuts {
+		start := func(month, day int) time.Time { return time.Date(2026, time.Month(month), day, 0, 0, 0, 0, loc).UTC() }
+		q := ledger.InputsQuery{OrgID: c.orgs[0], Cut: cut, Start: start(1+i, 1), End: start(2+i, 1)}
+		for m := 2; m <= i; m++ { // January is of no closed period
+			q.Spans = append(q.Spans, ledger.Span{Start: start(m, 1), Origin: fmt.Sprintf("2026-%02d", m)})
+		}
+		q.Spans = append(q.Spans, ledger.Span{Start: start(1+i, 1)}, ledger.Span{Start: start(1+i, 11), Segment: 1})
+		if i > 0 {
+			q.PreviousCut = cuts[i-1]
+			q.LateFrom = start(i, 15)
+		}
+		for _, g := range r.wantInputs(c.oracle.counted, q).Quantities {
+			for bucket, want := range map[ledger.Bucket]uint64{
+				ledger.BucketInput: g.Tokens.Input, ledger.BucketCacheRead: g.Tokens.CacheRead, ledger.BucketCacheWrite5m: g.Tokens.CacheWrite5m,
+				ledger.BucketCacheWrite1h: g.Tokens.CacheWrite1h, ledger.BucketOutput: g.Tokens.Output, ledger.BucketReasoning: g.Tokens.Reasoning,
+				ledger.BucketImages: g.Images, ledger.BucketRequests: g.Requests,
+			} {
+				lines++
+				line := ledger.Line{Model: g.Model, PriceVersion: g.PriceVersion, Origin: g.Origin, Segment: g.Segment, Bucket: bucket, Quantity: want}
+				r.wantLineEvents(c.oracle.counted, q, line, 1+random.IntN(60))
+			}
+		}
+	}
+	if lines == 0 {
+		t.Error("there was no line")
+	}
+	none, total, err := r.store.LineEvents(r.ctx, ledger.InputsQuery{OrgID: c.orgs[0], End: simEnd, Cut: cuts[2]},
+		ledger.Line{Model: "gpt-4o", PriceVersion: "gpt-4o@1", Bucket: "fee"}, 10, 0)
+	if err != nil || total != 0 || len(none) != 0 {
+		t.Errorf("a line that no usage is behind has %d events (%v)", total, err)
+	}
+}
+
+// quantityOf is an own idea of what a bucket holds.
+func quantityOf(u events.Usage, bucket ledger.Bucket) uint64 {
+	return map[ledger.Bucket]uint64{
+		ledger.BucketInput: u.Tokens.Input, ledger.BucketCacheRead: u.Tokens.CacheRead, ledger.BucketCacheWrite5m: u.Tokens.CacheWrite5m,
+		ledger.BucketCacheWrite1h: u.Tokens.CacheWrite1h, ledger.BucketOutput: u.Tokens.Output, ledger.BucketReasoning: u.Tokens.Reasoning,
+		ledger.BucketImages: u.Images, ledger.BucketRequests: 1,
+	}[bucket]
+}
+
+func (r *rig) wantLineEvents(counted []placed, q ledger.InputsQuery, line ledger.Line, pageSize int) {
+	r.t.Helper()
+	var want []string
+	for _, p := range counted {
+		late, span := p.OccurredAt.Before(q.Start), ledger.Span{Origin: ledger.OriginEarlier}
+		for _, s := range q.Spans {
+			if !p.OccurredAt.Before(s.Start) {
+				span = s
+			}
+		}
+		if p.OrgID == q.OrgID && p.OccurredAt.Before(q.End) && p.seq <= q.Cut && !(late && p.seq <= q.PreviousCut) &&
+			p.Model == line.Model && p.PriceVersion == line.PriceVersion && span.Origin == line.Origin && span.Segment == line.Segment &&
+			!p.OccurredAt.Before(q.LateFrom) && quantityOf(p.Usage, line.Bucket) > 0 {
+			want = append(want, textOf(p.Usage))
+		}
+	}
+	var got []string
+	sum := uint64(0)
+	for offset := 0; ; offset += pageSize {
+		page, total, err := r.store.LineEvents(r.ctx, q, line, pageSize, offset)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		if total != len(want) || len(page) > pageSize {
+			r.t.Fatalf("%+v: a page of %d of %d, want %d in all", line, len(page), total, len(want))
+		}
+		for _, u := range page {
+			got, sum = append(got, textOf(u)), sum+quantityOf(u, line.Bucket)
+		}
+		if len(page) == 0 {
+			break
+		}
+	}
+	if !slices.Equal(got, want) {
+		r.t.Fatalf("%+v: events\n%q, want\n%q", line, got, want)
+	}
+	if sum != line.Quantity {
+		r.t.Fatalf("%+v: its events add up to %d", line, sum)
+	}
+}
+
+// textOf is every field that a row keeps of an event.
+func textOf(u events.Usage) string {
+	u.TimeAssigned = false
+	return fmt.Sprint(u.ID, u.OperationID, u.OrgID, u.TeamID, u.KeyID, u.Model, u.Provider, u.PriceVersion, u.Currency, u.OccurredAt.UTC(), u.Tokens, u.Images,
+		u.Cost.String(), u.Outcome, u.Source, u.HTTPStatus, u.LatencyMS, u.TTFTMS, u.Stream, u.Producer, u.ExternalID)
+}

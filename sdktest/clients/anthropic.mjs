@@ -1,0 +1,108 @@
+import assert from 'node:assert/strict';
+import Anthropic from '@anthropic-ai/sdk';
+import { billed, disabled, key, limited, refused, run, url, weather, wrong } from './harness.mjs';
+
+const client = (apiKey) => new Anthropic({ apiKey, baseURL: url, maxRetries: 0 });
+const anthropic = client(key);
+const model = 'claude-sonnet-4-6';
+const ask = { model, max_tokens: 100, messages: [{ role: 'user', content: 'say three words' }] };
+const tools = [{ name: weather.name, description: weather.description, input_schema: weather.parameters }];
+const used = (usage) => billed(usage.input_tokens + (usage.cache_read_input_tokens ?? 0) + (usage.cache_creation_input_tokens ?? 0), usage.output_tokens);
+
+await run({
+  async messages() {
+    const message = await anthropic.messages.create({ ...ask, system: 'be brief' });
+    assert.equal(message.type, 'message');
+    assert.equal(message.content[0].text, ' tok tok tok tok tok');
+    assert.equal(message.stop_reason, 'end_turn');
+    assert.match(message._request_id, /^[0-9a-f-]{36}$/);
+    used(message.usage);
+  },
+  async alias() {
+    used((await anthropic.messages.create({ ...ask, model: 'sonnet-4-6' })).usage);
+  },
+  async 'key as a bearer'() {
+    const bearer = new Anthropic({ authToken: key, apiKey: null, baseURL: url, maxRetries: 0 });
+    used((await bearer.messages.create(ask)).usage);
+  },
+  async stream() {
+    const stream = await anthropic.messages.create({ ...ask, stream: true });
+    const seen = [];
+    for await (const event of stream) seen.push(event.type);
+    assert.deepEqual([...new Set(seen)], ['message_start', 'content_block_start', 'content_block_delta', 'content_block_stop', 'message_delta', 'message_stop']);
+    billed(3, 3);
+  },
+  async 'stream helper'() {
+    let text = '';
+    const final = await anthropic.messages.stream(ask).on('text', (t) => (text += t)).finalMessage();
+    assert.equal(text, ' tok tok tok');
+    assert.equal(final.content[0].text, text);
+    used(final.usage);
+  },
+  async 'cached prompt'() {
+    const cached = { simulate: { prompt_tokens: 100, cached_tokens: 40, cache_write_5m: 20, cache_write_1h: 10, completion_tokens: 7 } };
+    const final = await anthropic.messages.stream({ ...ask, ...cached }).finalMessage();
+    assert.equal(final.usage.input_tokens, 30);
+    assert.equal(final.usage.cache_read_input_tokens, 40);
+    assert.equal(final.usage.cache_creation_input_tokens, 30);
+    used(final.usage);
+  },
+  async tools() {
+    const first = await anthropic.messages.create({ ...ask, tools, tool_choice: { type: 'any' } });
+    used(first.usage);
+    const use = first.content.find((b) => b.type === 'tool_use');
+    assert.equal(first.stop_reason, 'tool_use');
+    assert.equal(use.name, weather.name);
+    const second = await anthropic.messages.create({
+      ...ask, tools,
+      messages: [...ask.messages, { role: 'assistant', content: first.content }, { role: 'user', content: [{ type: 'tool_result', tool_use_id: use.id, content: 'it is warm' }] }],
+    });
+    assert.equal(second.stop_reason, 'end_turn');
+    used(second.usage);
+  },
+  async 'tools in a stream'() {
+    const final = await anthropic.messages.stream({ ...ask, tools, tool_choice: { type: 'tool', name: weather.name } }).finalMessage();
+    const use = final.content.find((b) => b.type === 'tool_use');
+    assert.equal(typeof use.input.a, 'string');
+    used(final.usage);
+  },
+  async 'wrong key'() {
+    await refused(() => client(wrong).messages.create(ask), (e) => {
+      assert.ok(e instanceof Anthropic.AuthenticationError, e);
+      assert.equal(e.type, 'authentication_error');
+      assert.match(e.requestID, /^[0-9a-f-]{36}$/);
+      assert.ok(!e.message.includes(wrong), 'the key is shown');
+    });
+  },
+  async 'disabled key'() {
+    await refused(() => client(disabled).messages.create(ask), (e) => assert.ok(e instanceof Anthropic.PermissionDeniedError, e));
+  },
+  async 'no such model'() {
+    await refused(() => anthropic.messages.create({ ...ask, model: 'claude-0' }), (e) => {
+      assert.ok(e instanceof Anthropic.NotFoundError, e);
+      assert.equal(e.type, 'not_found_error');
+    });
+  },
+  async 'no max_tokens'() {
+    await refused(() => anthropic.messages.create({ model, messages: ask.messages }), (e) => assert.ok(e instanceof Anthropic.BadRequestError, e));
+  },
+  async 'limited key'() {
+    const slow = client(limited);
+    await slow.messages.create(ask);
+    await refused(() => slow.messages.create(ask), (e) => {
+      assert.ok(e instanceof Anthropic.RateLimitError, e);
+      assert.equal(e.type, 'rate_limit_error');
+      assert.ok(Number(e.headers.get('retry-after')) >= 1);
+    });
+  },
+  async 'provider fails'() {
+    await refused(() => anthropic.messages.create({ ...ask, simulate: { status: 529 } }), (e) => assert.ok(e instanceof Anthropic.InternalServerError, e));
+  },
+  async 'provider fails inside a stream'() {
+    await refused(() => anthropic.messages.stream({ ...ask, simulate: { completion_tokens: 8, error_after_chunks: 2 } }).finalMessage(), (e) => {
+      assert.ok(e instanceof Anthropic.APIError, e);
+      assert.equal(e.type, 'api_error');
+    });
+    billed(3, 2); // what it wrote
+  },
+});
