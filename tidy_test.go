@@ -39,7 +39,7 @@ var mayImport = map[string][]string{
 	"embedded":        {"npm"},
 	"node":            {"admission", "embedded", "events", "keys", "catalog", "ledger", "billing", "analytics", "gateway", "httpapi", "simulator", "documents", "webhooks"},
 	"demo":            {"events", "keys", "catalog", "billing", "node"},
-	"bench":           {"embedded", "events", "keys", "catalog", "ledger", "billing", "analytics", "gateway", "httpapi", "simulator", "node"},
+	"bench":           {"embedded", "events", "keys", "catalog", "ledger", "billing", "admission", "analytics", "gateway", "httpapi", "simulator", "node"},
 	"crashtest":       {},
 	"sdktest":         {},
 	"cmd/ingest":      {"embedded", "node"},
@@ -234,6 +234,39 @@ func TestNoTestIsSkipped(t *testing.T) {
 	for _, f := range files {
 		if f.test && f.path != "tidy_test.go" && regexp.MustCompile(`\b(t|b|tb)\.Skip|"test\.(skip|run)"`).MatchString(f.text) {
 			t.Errorf("%s skips a test: green by skipping proves nothing", f.path)
+		}
+	}
+}
+
+// TestCrashTableNamesItsTests reads docs/design.md: a crash that nothing tries is a
+// claim.
+func TestCrashTableNamesItsTests(t *testing.T) {
+	files, _ := sources(t)
+	there := map[string]bool{}
+	for _, f := range files {
+		for _, m := range regexp.MustCompile(`(?m)^func (Test\w+)\(`).FindAllStringSubmatch(f.text, -1) {
+			there[f.pkg+"."+m[1]] = true
+		}
+	}
+	design, err := os.ReadFile("docs/design.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, ok := strings.Cut(string(design), "| crash |")
+	table, _, _ = strings.Cut(table, "\n\n")
+	lines := strings.Split(table, "\n")
+	if !ok || len(lines) < 3 {
+		t.Fatal("docs/design.md has no table of crashes")
+	}
+	for _, line := range lines[2:] {
+		named := regexp.MustCompile("`([a-z/]+\\.Test\\w+)`").FindAllStringSubmatch(line, -1)
+		if len(named) == 0 {
+			t.Errorf("%.60s… names no test: which one would fail?", line)
+		}
+		for _, n := range named {
+			if !there[n[1]] {
+				t.Errorf("%.60s… names %s, and there is no such test", line, n[1])
+			}
 		}
 	}
 }

@@ -238,8 +238,14 @@ func (l *Limiter) reserve(o *org, c *Claim, cost amount, now time.Time) (*hold, 
 func (l *Limiter) pace(o *org, m *member, k keys.Key, now time.Time) {
 	s, nowUS := l.split.Load(), now.Sub(l.epoch).Microseconds()
 	m.rates.pace(l.config.KeyRates(k), nowUS, s, m.id[15])
-	o.plan.pace(l.ratesOf(o, now), nowUS, s, o.id[15])
+	if o.ratesUntilUS <= nowUS {
+		o.inForce, o.ratesUntilUS = l.ratesOf(o, now), nowUS+ratesGoodUS
+	}
+	o.plan.pace(o.inForce, nowUS, s, o.id[15])
 }
+
+// ratesGoodUS is how long an org's limits are taken to be as they were.
+const ratesGoodUS = 200_000
 
 // ratesOf are the limits of an org at an instant: its plan's and its own, of each
 // the lower. The caller holds the org's lock.

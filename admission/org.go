@@ -2,6 +2,7 @@ package admission
 
 import (
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -18,15 +19,17 @@ type org struct {
 
 	shared bool // with other replicas: months have leases
 
-	periods [periodsCached]period // those met last
-	balance account
-	budget  account
-	plan    rates
-	rates   Rates // the plan's
-	teams   map[uuid.UUID]*account
-	keys    map[uuid.UUID]*member
-	holds   map[uuid.UUID]*hold
-	unread  map[uuid.UUID]int64 // settled here, not met in the log yet: when, in µs
+	periods      [periodsCached]period // those met last
+	balance      account
+	budget       account
+	plan         rates
+	rates        Rates // those of LimitsSet
+	inForce      Rates // the plan's too, until ratesUntilUS
+	ratesUntilUS int64
+	teams        map[uuid.UUID]*account
+	keys         map[uuid.UUID]*member
+	holds        map[uuid.UUID]*hold
+	unread       map[uuid.UUID]int64 // settled here, not met in the log yet: when, in µs
 
 	waiting []*waiter // in the order of their arrival
 	turn    uint64    // raised by each look at waiting; marks accounts as blocked
@@ -49,7 +52,7 @@ type member struct {
 }
 
 func newOrg(id uuid.UUID, zones Zones) *org {
-	o := &org{id: id, zones: zones, turn: 1, teams: map[uuid.UUID]*account{}, keys: map[uuid.UUID]*member{},
+	o := &org{id: id, zones: zones, turn: 1, ratesUntilUS: math.MinInt64, teams: map[uuid.UUID]*account{}, keys: map[uuid.UUID]*member{},
 		holds: map[uuid.UUID]*hold{}, unread: map[uuid.UUID]int64{}}
 	o.balance.scope, o.balance.id = ScopeBalance, id
 	o.budget.scope, o.budget.id = ScopeOrg, id

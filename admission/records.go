@@ -2,6 +2,7 @@ package admission
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
@@ -117,7 +118,7 @@ func (o *org) apply(r events.Record) error {
 		if err := o.read(r, &d, &d.OrgID); err != nil {
 			return err
 		}
-		o.rates = d.Rates
+		o.rates, o.ratesUntilUS = d.Rates, math.MinInt64
 	case TypeCreditLimitSet:
 		var d CreditLimitSet
 		if err := o.read(r, &d, &d.OrgID); err != nil {

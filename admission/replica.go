@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
 
 	"aione/events"
 )
@@ -224,16 +225,7 @@ func (r *replica) tendAll(ctx context.Context) error {
 		todo := r.dirty
 		r.dirty = map[*org]bool{}
 		r.mu.Unlock()
-		for o := range todo {
-			delete(parked, o)
-			open, err := r.tend(ctx, o)
-			if err != nil && ctx.Err() == nil {
-				r.limiter.logger.Warn("allowances cannot be settled now", "org", o.id, "error", err)
-			}
-			if open || err != nil {
-				parked[o] = true
-			}
-		}
+		r.tendEach(ctx, todo, parked)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -248,6 +240,32 @@ func (r *replica) tendAll(ctx context.Context) error {
 			r.probe(ctx)
 		}
 	}
+}
+
+// tendAtOnce is how many orgs are looked after at once: each takes round trips to
+// the log, and after a start every org with a budget comes for the first time.
+const tendAtOnce = 16
+
+// tendEach looks after orgs and notes in parked which are to be looked at again.
+func (r *replica) tendEach(ctx context.Context, orgs, parked map[*org]bool) {
+	var mu sync.Mutex
+	var tending errgroup.Group
+	tending.SetLimit(tendAtOnce)
+	for o := range orgs {
+		tending.Go(func() error {
+			open, err := r.tend(ctx, o)
+			if err != nil && ctx.Err() == nil {
+				r.limiter.logger.Warn("allowances cannot be settled now", "org", o.id, "error", err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if delete(parked, o); open || err != nil {
+				parked[o] = true
+			}
+			return nil
+		})
+	}
+	_ = tending.Wait() // none of them fails
 }
 
 // tendMax bounds the attempts at one org when others keep being first.

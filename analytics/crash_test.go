@@ -15,7 +15,9 @@ import (
 // crashLog is a log of readable and other events, and their oracle.
 func crashLog(t testing.TB, r *rig, seed uint64) *chaos {
 	c := newChaos(seed, 30)
-	c.publish(r, rounds(10, 40))
+	for c.oracle.rows < uint64(rounds(150, 600)) { // several batches, whatever was drawn
+		c.publish(r, 1)
+	}
 	return c
 }
 

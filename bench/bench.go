@@ -2,10 +2,11 @@
 // with a ceiling that is taken in the same run on the same machine: a figure alone
 // says more about the machine than about the program.
 //
-// Five measurements: ingest (log to queryable rows, against a bare insert loop),
+// Six measurements: ingest (log to queryable rows, against a bare insert loop),
 // events_api (HTTP to fsynced, against a server that only reads), gateway (against
 // a bare reverse proxy), dashboard (latency over many rows), rebuild (against
-// ingest).
+// ingest), admission (a key's check, its limits and a reservation, beside many
+// keys).
 //
 // Invariants: every measurement has engines and a directory of its own and removes
 // them; what is compared runs alternately, several times, and the median counts;
@@ -46,10 +47,11 @@ type Report struct {
 	Gateway   *Gateway   `json:"gateway,omitempty"`
 	Dashboard *Dashboard `json:"dashboard,omitempty"`
 	Rebuild   *Rebuild   `json:"rebuild,omitempty"`
+	Admission *Admission `json:"admission,omitempty"`
 }
 
 // Names of the measurements, in the order in which all of them run.
-var Names = []string{"ingest", "events_api", "gateway", "dashboard", "rebuild"}
+var Names = []string{"ingest", "events_api", "gateway", "dashboard", "rebuild", "admission"}
 
 // Run takes the named measurements; no name means all.
 func Run(ctx context.Context, o Options, names ...string) (Report, error) {
@@ -88,6 +90,8 @@ func measure(ctx context.Context, o Options, name string, r *Report) (err error)
 		r.Dashboard, err = measureDashboard(ctx, o, &r.Machine)
 	case "rebuild":
 		r.Rebuild, err = measureRebuild(ctx, o, &r.Machine)
+	case "admission":
+		r.Admission, err = measureAdmission(ctx, o, &r.Machine)
 	}
 	return err
 }

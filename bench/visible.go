@@ -99,8 +99,8 @@ func (r *rig) measureVisible(ctx context.Context, rate int, lasting time.Duratio
 		}
 	})
 	seen := make(chan []sighting, 1)
-	polling, stopPolling := context.WithCancelCause(running)
-	wait.Go(func() { seen <- pollCheckpoint(polling, store, before) })
+	over := make(chan struct{})
+	wait.Go(func() { seen <- pollCheckpoint(running, over, store, before) })
 	// The start of an ingester, which loads its filter, is another question: one
 	// event goes first.
 	first := make([]events.Usage, 1)
@@ -118,7 +118,7 @@ func (r *rig) measureVisible(ctx context.Context, rate int, lasting time.Duratio
 	if err == nil {
 		err = awaitSeq(ctx, store, before+uint64(len(calls)))
 	}
-	stopPolling(nil)
+	close(over)
 	sightings := <-seen
 	stop()
 	wait.Wait()
@@ -157,15 +157,16 @@ type sighting struct {
 	at  time.Time
 }
 
-// pollCheckpoint notes every step of the rows until ctx ends.
-func pollCheckpoint(ctx context.Context, store *analytics.Store, last uint64) []sighting {
+// pollCheckpoint notes every step of the rows until it is over, and then once more:
+// on a busy machine a poll takes long, and the last step must be among them.
+func pollCheckpoint(ctx context.Context, over <-chan struct{}, store *analytics.Store, last uint64) []sighting {
 	var seen []sighting
 	tick := time.NewTicker(visiblePoll)
 	defer tick.Stop()
-	for {
+	for more := true; more && ctx.Err() == nil; {
 		select {
-		case <-ctx.Done():
-			return seen
+		case <-over:
+			more = false
 		case <-tick.C:
 		}
 		// A poll that fails is one that saw nothing; if all do, sum finds no sighting.
@@ -174,9 +175,10 @@ func pollCheckpoint(ctx context.Context, store *analytics.Store, last uint64) []
 			seen = append(seen, sighting{c.Seq, time.Now()})
 		}
 	}
+	return seen
 }
 
-// awaitSeq waits until the rows reach a sequence, and one poll longer.
+// awaitSeq waits until the rows reach a sequence.
 func awaitSeq(ctx context.Context, store *analytics.Store, seq uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, visibleWaitMax)
 	defer cancel()
@@ -185,10 +187,10 @@ func awaitSeq(ctx context.Context, store *analytics.Store, seq uint64) error {
 		if err != nil {
 			return fmt.Errorf("wait for the rows to reach envelope %d: %w", seq, err)
 		}
-		time.Sleep(5 * visiblePoll)
 		if c.Seq >= seq {
 			return nil
 		}
+		time.Sleep(5 * visiblePoll)
 	}
 }
 

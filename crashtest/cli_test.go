@@ -22,6 +22,7 @@ import (
 
 // TestHelp asks every command for its help.
 func TestHelp(t *testing.T) {
+	platformTest(t)
 	for _, command := range []string{"", "up", "demo", "verify", "rebuild", "quarantine", "quarantine list", "quarantine replay",
 		"admin", "admin org", "admin org create", "admin org list", "admin team", "admin team create", "admin team list",
 		"admin key", "admin key create", "admin key list", "admin key disable", "admin key enable",
@@ -64,6 +65,7 @@ func oneSentence(t testing.TB, what string, code int, stderr string, want ...str
 
 // TestBadCommandLines is about people's mistakes.
 func TestBadCommandLines(t *testing.T) {
+	platformTest(t)
 	nowhere := append(cleanEnv(), "NATS_URL=nats://127.0.0.1:1", "CLICKHOUSE_DSN=http://127.0.0.1:1/aione", "AIONE_DATA="+t.TempDir())
 	for _, c := range []struct {
 		command string
@@ -98,6 +100,9 @@ func TestBadCommandLines(t *testing.T) {
 		}
 		code := p.wait(t, startWithin)
 		oneSentence(t, strings.TrimSpace(c.env+" "+c.command), code, p.stderr.String(), words[0]+": ", c.want)
+		if p.stdout.String() != "" {
+			t.Errorf("%s prints to standard output, where scripts read: %.200q", c.command, p.stdout)
+		}
 	}
 }
 

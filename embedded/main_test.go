@@ -20,6 +20,9 @@ func TestMain(m *testing.M) {
 		os.Unsetenv(parentEnv)
 		os.Exit(runParent(dir))
 	}
+	if dir := os.Getenv(fullDiskEnv); dir != "" {
+		os.Exit(runOnFullDisk(dir))
+	}
 	// The tests wait for engines of their own, mostly; a -parallel that is given
 	// wins, as it is parsed after.
 	if err := flag.Set("test.parallel", "4"); err != nil {

@@ -3,8 +3,11 @@ package embedded
 import (
 	"errors"
 	"fmt"
+	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -37,15 +40,23 @@ type NATSOptions struct {
 	PayloadMaxBytes int32 // default 8 MiB
 	StoreMaxBytes   int64 // JetStream on disk; default what the disk has, less a headroom
 	MemoryMaxBytes  int64 // JetStream in memory; default 256 MiB
+
+	Logger *slog.Logger // default: says nothing
 }
 
 // NATS is a running server. Its methods are safe for concurrent use.
 type NATS struct {
-	server    *server.Server
-	storeDir  string
-	lock      *dirLock
-	listening bool
+	options NATSOptions
+	log     *slog.Logger
+	lock    *dirLock
+
+	mu     sync.Mutex // guards the server, which watch may replace
+	server *server.Server
+	report *natsReport
+
 	closeOnce sync.Once
+	stop      chan struct{} // closed by Close
+	watched   chan struct{} // closed when watch has ended
 }
 
 // StartNATS starts a server on StoreDir and returns when it answers. It returns
@@ -59,25 +70,34 @@ func StartNATS(options NATSOptions) (*NATS, error) {
 	if err != nil {
 		return nil, err
 	}
-	started, err := startNATS(options, lock)
+	srv, report, err := startServer(options)
 	if err != nil {
 		lock.release()
 		return nil, err
 	}
-	return started, nil
+	if options.Port == 0 { // the same one after a restart
+		options.Port = srv.Addr().(*net.TCPAddr).Port
+	}
+	if options.Logger == nil {
+		options.Logger = slog.New(slog.DiscardHandler)
+	}
+	n := &NATS{options: options, log: options.Logger.With("component", "nats"), lock: lock, server: srv, report: report,
+		stop: make(chan struct{}), watched: make(chan struct{})}
+	go n.watch()
+	return n, nil
 }
 
-func startNATS(options NATSOptions, lock *dirLock) (*NATS, error) {
+func startServer(options NATSOptions) (*server.Server, *natsReport, error) {
 	if err := checkWritable(options.StoreDir); err != nil {
-		return nil, dirError("NATS", options.StoreDir, err)
+		return nil, nil, dirError("NATS", options.StoreDir, err)
 	}
 	config, err := natsConfig(options)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	srv, err := server.NewServer(config)
 	if err != nil {
-		return nil, fmt.Errorf("configure NATS on %s: %w", options.StoreDir, err)
+		return nil, nil, fmt.Errorf("configure NATS on %s: %w", options.StoreDir, err)
 	}
 	report := &natsReport{failed: make(chan struct{})}
 	srv.SetLogger(report, false, false)
@@ -85,9 +105,9 @@ func startNATS(options NATSOptions, lock *dirLock) (*NATS, error) {
 	if !report.ready(srv) || !srv.JetStreamEnabled() {
 		srv.Shutdown()
 		srv.WaitForShutdown()
-		return nil, fmt.Errorf("start NATS on %s: %s", options.StoreDir, report.last())
+		return nil, nil, fmt.Errorf("start NATS on %s: %s", options.StoreDir, report.last())
 	}
-	return &NATS{server: srv, storeDir: options.StoreDir, lock: lock, listening: options.Port != NATSPortNone}, nil
+	return srv, report, nil
 }
 
 func natsConfig(options NATSOptions) (*server.Options, error) {
@@ -185,37 +205,21 @@ func checkWritable(dir string) error {
 // Conn opens a connection inside the process: no socket, and it works with
 // NATSPortNone. The caller closes it.
 func (n *NATS) Conn(opts ...nats.Option) (*nats.Conn, error) {
-	conn, err := nats.Connect("", append([]nats.Option{nats.InProcessServer(n.server)}, opts...)...)
+	conn, err := nats.Connect("", append([]nats.Option{nats.InProcessServer(n)}, opts...)...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the embedded NATS: %w", err)
 	}
 	return conn, nil
 }
 
-// Check says in one sentence what keeps the server from taking events. It is
-// for readiness and for explaining a publish that timed out: on a disk that
-// others have filled, nats-server acknowledges nothing and says nothing, until
-// there is room and it is started again. What was acknowledged is safe.
-func (n *NATS) Check() error {
-	if !n.server.Running() {
-		return errors.New("NATS is not running")
-	}
-	freeBytes, err := diskFreeBytes(n.storeDir)
-	if err != nil {
-		return err
-	}
-	if freeBytes < natsDiskFullBytes {
-		return dirError("NATS", n.storeDir, syscall.ENOSPC)
-	}
-	return nil
-}
-
 // URL is the address for other processes on this machine, or "" if the server
 // listens on no port.
 func (n *NATS) URL() string {
-	if !n.listening {
+	if n.options.Port == NATSPortNone {
 		return ""
 	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	return n.server.ClientURL()
 }
 
@@ -223,6 +227,8 @@ func (n *NATS) URL() string {
 // call more than once.
 func (n *NATS) Close() {
 	n.closeOnce.Do(func() {
+		close(n.stop)
+		<-n.watched
 		n.server.Shutdown()
 		n.server.WaitForShutdown()
 		n.lock.release()
@@ -234,6 +240,7 @@ func (n *NATS) Close() {
 type natsReport struct {
 	mu     sync.Mutex
 	text   string
+	write  string // the first complaint about a write that failed
 	once   sync.Once
 	failed chan struct{} // closed by the first fatal complaint
 }
@@ -257,6 +264,15 @@ func (r *natsReport) keep(format string, v ...any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.text = fmt.Sprintf(format, v...)
+	if _, why, ok := strings.Cut(r.text, natsWriteError); ok && r.write == "" {
+		r.write = why
+	}
+}
+
+func (r *natsReport) writeError() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.write
 }
 
 func (r *natsReport) last() string {

@@ -66,6 +66,7 @@ func (o *operator) metrics() string {
 // The auditor's verdict is proven, then broken, then proven again; while it is
 // broken nobody is invoiced, and the org learns nothing of others from it.
 func TestAuditorKeepsTheInvoicerHonest(t *testing.T) {
+	t.Parallel()
 	o := operate(t)
 	if v := o.verdict(); v.Status != "pending" || strings.Contains(o.metrics(), "aione_audit_ok") {
 		t.Fatalf("before the first audit: %+v", v)
@@ -126,6 +127,7 @@ func TestAuditorKeepsTheInvoicerHonest(t *testing.T) {
 
 // Findings are told to those they are about.
 func TestFindingsAreTheirOwners(t *testing.T) {
+	t.Parallel()
 	o := operate(t)
 	other, err := billing.Commands{Log: o.node.Log, Book: o.node.Book}.CreateOrg(context.Background(),
 		billing.Org{ID: events.NewID(), Name: "other"}, billing.By{Actor: "test", At: o.node.Clock().UTC()})

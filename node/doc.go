@@ -1,12 +1,13 @@
 // Package node is one process of the platform: it opens the engines, the event
 // log and the projection, keeps the read models of the ledger fed, and runs the
-// roles that the process was given (ingest, API, invoicer).
+// roles that the process was given (ingest, API, invoicer, auditor).
 //
-//	Engines ──▶ events.Log ──▶ follower ──▶ keys, catalog, billing.Book
+//	Engines ──▶ events.Log ──▶ follower ──▶ keys, admission.Limiter, catalog, billing.Book
 //	   │             │
 //	   │             ├──▶ Ingest   log → ClickHouse rows
 //	   └──▶ Store ◀──┘    Serve    gateway, usage, dashboards, invoices
 //	                      Invoice  closes periods
+//	                      Audit    proves log = rows = usage = invoices
 //
 // Invariants: everything is closed in the reverse order in which it was opened,
 // so that what was accepted is settled before its log closes; a role that fails

@@ -70,7 +70,7 @@ func OpenEngines(ctx context.Context, c EngineConfig, logger *slog.Logger) (_ *E
 		e.Embedded = true
 	}
 	if c.NATSURL == "" {
-		if e.nats, err = embedded.StartNATS(embedded.NATSOptions{StoreDir: filepath.Join(c.DataDir, "nats"), Port: c.NATSPort}); err != nil {
+		if e.nats, err = embedded.StartNATS(embedded.NATSOptions{StoreDir: filepath.Join(c.DataDir, "nats"), Port: c.NATSPort, Logger: logger}); err != nil {
 			return nil, fmt.Errorf("start the embedded NATS: %w", err)
 		}
 		e.NATSURL = e.nats.URL()
@@ -162,6 +162,15 @@ func (e *Engines) Restarts() int {
 		return 0
 	}
 	return e.clickhouse.Restarts()
+}
+
+// Check says what keeps the embedded log from taking events, such as a full disk.
+// A log elsewhere is not its matter.
+func (e *Engines) Check() error {
+	if e.nats == nil {
+		return nil
+	}
+	return e.nats.Check()
 }
 
 // Close stops what this process runs: ClickHouse, then the log's connection, then

@@ -109,7 +109,7 @@ func (n *Node) startLimits(ctx context.Context) (_ *limiting, err error) {
 		return l, err
 	}
 	n.Limits.Succeed(l.seat.before...)
-	if err := l.seat.write(append(l.seat.before, n.Limits.ReplicaID())); err != nil {
+	if err := l.seat.sit(n.Limits.ReplicaID()); err != nil {
 		return l, err
 	}
 	if err := n.RestoreLimits(ctx); err != nil {
@@ -152,11 +152,16 @@ func (n *Node) RestoreLimits(ctx context.Context) error {
 const readyPoll = 2 * time.Millisecond
 
 // close gives back what this replica was allowed. No request may be on its way any
-// more. It is idempotent.
+// more. If the log is out of reach, the next one in this seat takes it over. It is
+// idempotent.
 func (l *limiting) close(ctx context.Context) error {
 	var errs []error
+	gone := false
 	if l.stop != nil {
-		errs = append(errs, l.node.Limits.Leave(ctx))
+		err := l.node.Limits.Leave(ctx)
+		if gone = err == nil; !gone {
+			l.node.Logger.Warn("what this process was allowed is not given back; the next one takes it over", "error", err)
+		}
 		l.stop()
 		l.stop = nil
 		if err := <-l.ended; !errors.Is(err, context.Canceled) {
@@ -164,7 +169,7 @@ func (l *limiting) close(ctx context.Context) error {
 		}
 	}
 	if l.seat != nil {
-		errs = append(errs, l.seat.leave())
+		errs = append(errs, l.seat.leave(gone))
 		l.seat = nil
 	}
 	return errors.Join(errs...)

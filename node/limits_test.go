@@ -231,6 +231,7 @@ func TestBudgetOfTenServesTen(t *testing.T) {
 
 // A prepaid org spends what it has and its credit, and not more.
 func TestCreditLimitOfFive(t *testing.T) {
+	t.Parallel()
 	o := operate(t)
 	o.set("/credit-limit", `{"credit_limit":"5"}`)
 	if served := o.rush(60, o.first.ChatKey, false); served != 5 {
@@ -257,6 +258,7 @@ func TestCreditLimitOfFive(t *testing.T) {
 
 // What an org sees of its limits is how it stands.
 func TestAccountAndDashboardShowLimits(t *testing.T) {
+	t.Parallel()
 	o := operate(t)
 	o.set("/budget", `{"budget_limit":"8"}`)
 	o.set("/limits", `{"rpm_limit":20}`)
@@ -295,6 +297,7 @@ func TestAccountAndDashboardShowLimits(t *testing.T) {
 
 // The models and rates of a plan hold for all keys of its org.
 func TestPlanIsKept(t *testing.T) {
+	t.Parallel()
 	o := operate(t)
 	plan := billing.Plan{Code: "small", Name: "Small", RPMLimit: 3, ModelsAllowed: []string{"flat"}}
 	_, err := billing.Commands{Log: o.node.Log, Book: o.node.Book}.AssignPlan(context.Background(), o.first.OrgID, plan, billing.By{Actor: "test", At: o.node.Clock().UTC()})
@@ -320,6 +323,7 @@ func TestPlanIsKept(t *testing.T) {
 
 // Two processes let in no more together than one would, and say the same limits.
 func TestRatesAreShared(t *testing.T) {
+	t.Parallel()
 	o := operate(t)
 	o.another()
 	for name, in := range map[string]keys.CreateInput{"requests": {RPMLimit: 60}, "tokens": {TPMLimit: 60 * 20}} {
@@ -361,6 +365,7 @@ func within(t *testing.T, what string, done func() bool) {
 
 // A change made at one process is in force at every other within a second.
 func TestChangesArriveWithinASecond(t *testing.T) {
+	t.Parallel()
 	o := operate(t)
 	o.another()
 	k, secret := o.key(keys.CreateInput{})
@@ -391,6 +396,7 @@ func TestChangesArriveWithinASecond(t *testing.T) {
 
 // A node that does not know yet what was spent is not ready, and lets nothing in.
 func TestNotReadyBeforeSpendIsKnown(t *testing.T) {
+	t.Parallel()
 	n, _, _ := up(t)
 	m, err := Open(context.Background(), Config{Engines: EngineConfig{DataDir: n.dataDir, NATSURL: n.Engines.NATSURL, ClickHouseDSN: n.Engines.ClickHouseDSN, Shards: 1, Replicas: 1}})
 	if err != nil {

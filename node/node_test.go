@@ -87,6 +87,7 @@ func post(t *testing.T, url, key, body string) *http.Response {
 
 // A limit that the API shows is a limit that the gateway keeps.
 func TestRequestsPerMinuteAreKept(t *testing.T) {
+	t.Parallel()
 	n, api, first := up(t)
 	_, secret, err := n.Keys.Create(context.Background(), n.Log, keys.CreateInput{OrgID: first.OrgID, TeamID: first.TeamID, Name: "slow", RPMLimit: 2, Actor: "test"})
 	if err != nil {
@@ -110,6 +111,7 @@ func TestRequestsPerMinuteAreKept(t *testing.T) {
 
 // Three dialects, one meter.
 func TestDialectsOfTheBuiltInProvider(t *testing.T) {
+	t.Parallel()
 	n, api, first := up(t)
 	for path, body := range map[string]string{
 		"/v1/chat/completions": `{"model":"gpt-4o","messages":[{"role":"user","content":"one two"}]}`,

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -13,8 +12,8 @@ import (
 
 // seat is a locked file in the data directory by which an API process knows that
 // those that sat here before have ended, however they ended: the kernel frees a
-// lock with its process. It holds the names of the replicas that sat here since the
-// last one that left in order.
+// lock with its process. It holds the names of the replicas that sat here and did not
+// give back what they were allowed.
 type seat struct {
 	file   *os.File
 	before []string // replicas that have ended for certain
@@ -52,23 +51,33 @@ func takeSeat(dataDir string) (*seat, error) {
 	return nil, fmt.Errorf("take a seat: %d processes serve the API on %s", seatsMax, dataDir)
 }
 
-// Of those that died since the last one left in order only the last are kept: what
-// earlier ones were allowed has come back by itself by then.
+// Of those names only the last are kept: what earlier replicas were allowed has come
+// back by itself by then.
 const (
 	seatNamesMax = 100
 	seatBytesMax = 64 << 10
 )
 
-// write puts the names of those that sit or sat here into the file, durably.
+// sit adds the name of a replica to those that sat here, durably, before it takes
+// anything.
+func (s *seat) sit(name string) error { return s.write(append(s.before, name)) }
+
+// leave frees the seat. A replica that gave everything back leaves no name; those
+// that sat here before it may still have something.
+func (s *seat) leave(gaveBack bool) error {
+	var err error
+	if gaveBack {
+		err = s.write(s.before)
+	}
+	return errors.Join(err, s.file.Close())
+}
+
 func (s *seat) write(names []string) error {
-	body := []byte(strings.Join(names, "\n") + "\n")
-	if len(names) == 0 {
-		body = nil
+	var body []byte
+	for _, name := range names {
+		body = append(append(body, name...), '\n')
 	}
-	_, err := s.file.Seek(0, io.SeekStart)
-	if err == nil {
-		_, err = io.Copy(s.file, bytes.NewReader(body))
-	}
+	_, err := s.file.WriteAt(body, 0)
 	if err == nil {
 		err = s.file.Truncate(int64(len(body)))
 	}
@@ -76,9 +85,4 @@ func (s *seat) write(names []string) error {
 		return fmt.Errorf("write the seat: %w", err)
 	}
 	return nil
-}
-
-// leave frees the seat. Whoever gave everything back leaves no name.
-func (s *seat) leave() error {
-	return errors.Join(s.write(nil), s.file.Close())
 }

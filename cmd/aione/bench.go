@@ -12,8 +12,8 @@ import (
 )
 
 type benchCmd struct {
-	Name       string `arg:"" optional:"" enum:",ingest,events_api,gateway,dashboard,rebuild" default:"" help:"ingest, events_api, gateway, dashboard or rebuild; default all."`
-	Size       int    `help:"Events, requests or rows of each measurement. Default: what fits a minute on two cores."`
+	Name       string `arg:"" optional:"" enum:",ingest,events_api,gateway,dashboard,rebuild,admission" default:"" help:"ingest, events_api, gateway, dashboard, rebuild or admission; default all."`
+	Size       int    `help:"Events, requests, rows or keys of each measurement. Default: what fits a minute on two cores."`
 	CPUProfile string `name:"cpuprofile" type:"path" help:"Write a CPU profile of this process (not of the ClickHouse child) to this file."`
 }
 
@@ -71,6 +71,9 @@ func (o *output) bench(r bench.Report) {
 	}
 	if r.Rebuild != nil {
 		o.benchRebuild(r.Rebuild)
+	}
+	if r.Admission != nil {
+		o.benchAdmission(r.Admission)
 	}
 }
 
@@ -149,4 +152,16 @@ func (o *output) benchRebuild(b *bench.Rebuild) {
 	}
 	o.table(fmt.Sprintf("Rebuild of %s events: %s events/s against %s for the first ingest, ratio %.2f", thousands(uint64(b.Events)), rate(b.EventsPerS), rate(b.IngestPerS), b.Ratio),
 		[]string{"round", "ingest s", "rebuild: fill s", "compare, exchange s", "ratio", "of the fill alone", "of CPU"}, rows)
+}
+
+func (o *output) benchAdmission(a *bench.Admission) {
+	o.table(fmt.Sprintf("Admission: %s keys of %s orgs loaded, requests of %s of them", thousands(uint64(a.Keys)), thousands(uint64(a.Orgs)), thousands(uint64(a.HotKeys))),
+		[]string{"", "ours", ""}, [][]string{
+			{"key check, limit check and reservation, µs", fmt.Sprintf("%.2f", a.US), fmt.Sprintf("key check %.2f, limits and reservation %.2f", a.VerifyUS, a.ReserveUS)},
+			{"the same on every core at once, µs of a core", fmt.Sprintf("%.2f", a.ParallelUS), ""},
+			{"settlement, µs", fmt.Sprintf("%.2f", a.SettleUS), fmt.Sprintf("%.1f allocations a request, all in all", a.AllocsEach)},
+			{"state, MB", figure(float64(a.StateBytes) / 1e6), fmt.Sprintf("%.0f bytes a key; key check %.1f MB, limits %.1f MB", a.KeyBytes, float64(a.KeysBytes)/1e6, float64(a.LimitsBytes)/1e6)},
+			{"start, s", fmt.Sprintf("%.2f", a.StartS), fmt.Sprintf("engines, and %s ledger records read; then %.2f s for spend and a place", thousands(a.Records), a.RestoreS)},
+			{"first use of an org's accounts, ms", fmt.Sprintf("%.2f", a.FirstUseMS), "once: allowances from the log"},
+		})
 }
