@@ -26,8 +26,8 @@ SELECT
     sum(images),
     sum(cost),
     sumIf(cost, at_ms >= arrayElement({paid_from_ms:Array(Int64)}, place)),
-    groupBitXor(sipHash64(event_id, digest, cost)),
-    sumWithOverflow(sipHash64(event_id, digest, cost))
+    groupBitXor(cityHash64(id_hash, digest, cost)),
+    sumWithOverflow(cityHash64(id_hash, digest, cost))
 FROM usage_events
 WHERE org_id IN {orgs:Array(UUID)}
     AND disposition = 'counted'

@@ -30,19 +30,14 @@ LIMIT {limit:UInt64} OFFSET {offset:UInt64}`
 )
 
 // LineEvents are the events that in counts and that line is the sum of, in the
-// order of the log: those of its model, price version, origin and segment with something
-// in its bucket. It returns the events from offset on, at most limit, and the
+// order of the log: those of its model, price version, origin and segment with
+// something in its bucket. It returns the events from offset on, at most limit, and the
 // number of all. They are rows, each with what its event said.
 func (s *Store) LineEvents(ctx context.Context, in ledger.InputsQuery, line ledger.Line, limit, offset int) ([]events.Usage, int, error) {
-	from, until := stretchesOf(in, line)
-	lateFrom := int64(math.MinInt64)
-	if !in.LateFrom.IsZero() {
-		lateFrom = in.LateFrom.UnixMilli()
-	}
+	starts, spans := spansOf(in, line)
 	ctx = s.query(ctx, clickhouse.Parameters{
-		"org": in.OrgID.String(), "start": milliParam(in.Start), "end": milliParam(in.End),
-		"from_ms": arrayOf(from), "until_ms": arrayOf(until), "late_from_ms": fmt.Sprint(lateFrom),
-		"cut": fmt.Sprint(in.Cut), "previous_cut": fmt.Sprint(in.PreviousCut),
+		"org": in.OrgID.String(), "start": milliParam(in.Start), "end": milliParam(in.End), "late_from_ms": fmt.Sprint(lateFromMS(&in)),
+		"cut": fmt.Sprint(in.Cut), "previous_cut": fmt.Sprint(in.PreviousCut), "starts_ms": arrayParam(starts), "spans_ms": arrayParam(spans),
 		"model": line.Model, "price_version": line.PriceVersion, "bucket": string(line.Bucket),
 		"limit": strconv.Itoa(limit), "offset": strconv.Itoa(offset),
 	})
@@ -77,22 +72,17 @@ func (s *Store) LineEvents(ctx context.Context, in ledger.InputsQuery, line ledg
 	return out, int(total), nil
 }
 
-// stretchesOf are the stretches of time, half-open, whose usage has the line's
-// origin and segment: those of the spans that say so.
-func stretchesOf(in ledger.InputsQuery, line ledger.Line) (fromMS, untilMS []int64) {
-	for begun := range len(in.Spans) + 1 {
-		span := in.SpanOf(begun)
-		if span.Origin != line.Origin || span.Segment != line.Segment {
-			continue
-		}
-		from, until := int64(math.MinInt64), in.End.UnixMilli()
-		if begun > 0 {
-			from = in.Spans[begun-1].Start.UnixMilli()
-		}
-		if begun < len(in.Spans) {
-			until = in.Spans[begun].Start.UnixMilli()
-		}
-		fromMS, untilMS = append(fromMS, from), append(untilMS, until)
+// spansOf are the starts of all spans of a question, after the lowest number there
+// is, and of those that a line is about.
+func spansOf(in ledger.InputsQuery, line ledger.Line) (starts, spans []int64) {
+	starts = []int64{math.MinInt64}
+	for _, span := range in.Spans {
+		starts = append(starts, span.Start.UnixMilli())
 	}
-	return fromMS, untilMS
+	for begun, start := range starts {
+		if span := in.SpanOf(begun); span.Origin == line.Origin && span.Segment == line.Segment {
+			spans = append(spans, start)
+		}
+	}
+	return starts, spans
 }

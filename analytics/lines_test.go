@@ -32,18 +32,15 @@ func TestLineEventsAddUpToTheLine(t *testing.T) {
 	}
 	lines := 0
 	for i, cut := range cuts {
-		start, end := time.Date(2026, time.Month(1+i), 1, 0, 0, 0, 0, loc).UTC(), time.Date(2026, time.Month(2+i), 1, 0, 0, 0, 0, loc).UTC()
-		// The months before, each split in two, and a gap before the period's own segments.
-		q := ledger.InputsQuery{OrgID: c.orgs[0], Cut: cut, Start: start, End: end}
-		for m := range i {
-			at := time.Date(2026, time.Month(1+m), 1, 0, 0, 0, 0, loc).UTC()
-			label := at.In(loc).Format("2006-01")
-			q.Spans = append(q.Spans, ledger.Span{Start: at, Origin: label}, ledger.Span{Start: at.AddDate(0, 0, 9), Origin: label, Segment: 1},
-				ledger.Span{Start: at.AddDate(0, 0, 25), Origin: ledger.OriginEarlier})
+		start := func(month, day int) time.Time { return time.Date(2026, time.Month(month), day, 0, 0, 0, 0, loc).UTC() }
+		q := ledger.InputsQuery{OrgID: c.orgs[0], Cut: cut, Start: start(1+i, 1), End: start(2+i, 1)}
+		for m := 2; m <= i; m++ { // January is of no closed period
+			q.Spans = append(q.Spans, ledger.Span{Start: start(m, 1), Origin: fmt.Sprintf("2026-%02d", m)})
 		}
-		q.Spans = append(q.Spans, ledger.Span{Start: start}, ledger.Span{Start: start.AddDate(0, 0, 12), Segment: 1})
+		q.Spans = append(q.Spans, ledger.Span{Start: start(1+i, 1)}, ledger.Span{Start: start(1+i, 11), Segment: 1})
 		if i > 0 {
 			q.PreviousCut = cuts[i-1]
+			q.LateFrom = start(i, 15)
 		}
 		for _, g := range r.wantInputs(c.oracle.counted, q).Quantities {
 			for bucket, want := range map[ledger.Bucket]uint64{
@@ -87,7 +84,8 @@ func (r *rig) wantLineEvents(counted []placed, q ledger.InputsQuery, line ledger
 			}
 		}
 		if p.OrgID == q.OrgID && p.OccurredAt.Before(q.End) && p.seq <= q.Cut && !(late && p.seq <= q.PreviousCut) &&
-			p.Model == line.Model && p.PriceVersion == line.PriceVersion && span.Origin == line.Origin && span.Segment == line.Segment && quantityOf(p.Usage, line.Bucket) > 0 {
+			p.Model == line.Model && p.PriceVersion == line.PriceVersion && span.Origin == line.Origin && span.Segment == line.Segment &&
+			!p.OccurredAt.Before(q.LateFrom) && quantityOf(p.Usage, line.Bucket) > 0 {
 			want = append(want, textOf(p.Usage))
 		}
 	}

@@ -179,10 +179,18 @@ func (r *rig) wantInputs(counted []placed, q ledger.InputsQuery) ledger.Inputs {
 		return fmt.Sprint(model, " ", version, " ", origin, " ", segment)
 	}
 	want := recount{}
-	var rows uint64
+	var rows, tooLate uint64
+	tooLateCost, paid := decimal.Decimal{}, decimal.Decimal{}
 	for _, p := range counted {
 		late := p.OccurredAt.Before(q.Start)
 		if p.OrgID != q.OrgID || !p.OccurredAt.Before(q.End) || p.seq > q.Cut || late && p.seq <= q.PreviousCut {
+			continue
+		}
+		if !q.PaidFrom.IsZero() && !p.OccurredAt.Before(q.PaidFrom) {
+			paid = paid.Add(p.Cost)
+		}
+		if p.OccurredAt.Before(q.LateFrom) {
+			tooLate, tooLateCost = tooLate+1, tooLateCost.Add(p.Cost)
 			continue
 		}
 		span := ledger.Span{Origin: ledger.OriginEarlier}
@@ -207,6 +215,9 @@ func (r *rig) wantInputs(counted []placed, q ledger.InputsQuery) ledger.Inputs {
 		got[key(g.Model, g.PriceVersion, g.Origin, g.Segment)] = &Sums{Requests: g.Requests, InputTokens: g.Tokens.Input, CacheReadTokens: g.Tokens.CacheRead,
 			CacheWrite5mTokens: g.Tokens.CacheWrite5m, CacheWrite1hTokens: g.Tokens.CacheWrite1h, OutputTokens: g.Tokens.Output,
 			ReasoningTokens: g.Tokens.Reasoning, Images: g.Images, Cost: g.Cost, Errors: errorsOf}
+	}
+	if in.TooLateRows != tooLate || !in.TooLateCost.Equal(tooLateCost) || !in.Paid.Equal(paid) {
+		r.t.Fatalf("inputs of %+v: %d rows too late for %s, %s paid; want %d for %s, %s", q, in.TooLateRows, in.TooLateCost, in.Paid, tooLate, tooLateCost, paid)
 	}
 	if in.Rows != rows || !maps.EqualFunc(got, want, func(a, b *Sums) bool { return sameSums(*a, *b) }) {
 		r.t.Fatalf("inputs of %+v: %d rows %v, want %d rows %v", q, in.Rows, got, rows, want)

@@ -91,7 +91,7 @@ func (r *rig) monthIsTheSumOfItsParts(us []events.Usage, counted []placed, org u
 	}
 	sums = append(sums, d.Total.Sums, days)
 	// All that lies in the log before the month is taken to be invoiced already.
-	in := r.wantInputs(counted, ledger.InputsQuery{OrgID: org, Start: p.Start, End: p.End, Cut: r.end(), PreviousCut: r.end()})
+	in := r.wantInputs(counted, ledger.InputsQuery{OrgID: org, Start: p.Start, End: p.End, Cut: r.end(), PreviousCut: r.end(), Spans: []ledger.Span{{Start: p.Start}}})
 	invoice := Sums{Errors: sums[0].Errors}
 	for _, q := range in.Quantities {
 		invoice.Add(Sums{Requests: q.Requests, InputTokens: q.Tokens.Input, CacheReadTokens: q.Tokens.CacheRead, CacheWrite5mTokens: q.Tokens.CacheWrite5m,

@@ -47,7 +47,9 @@ const (
 func (r *run) closeAll(ctx context.Context) {
 	var parts errgroup.Group
 	parts.SetLimit(partsAtOnce)
-	for part := range slices.Chunk(r.candidates(), partOrgs) {
+	ids := r.candidates()
+	r.Usage.SortOrgs(ids)
+	for part := range slices.Chunk(ids, partOrgs) {
 		if ctx.Err() != nil {
 			break // the other orgs would only say the same
 		}

@@ -62,3 +62,13 @@ func (b *Book) Sides(inv ledger.Invoice) (issuer ledger.Issuer, billTo ledger.Pa
 	}
 	return issuer, billTo, nil
 }
+
+// InputsQueryOf asks again for the usage that an invoice counted, with what its
+// run left out as too late.
+func (b *Book) InputsQueryOf(inv ledger.Invoice) ledger.InputsQuery {
+	q := inv.InputsQuery()
+	if run, ok := b.RunOf(inv.OrgID, inv.Period.Label); ok {
+		q.LateFrom = run.LateFrom
+	}
+	return q
+}

@@ -30,6 +30,8 @@ type UsageSource interface {
 	// FirstUse is the earliest occurred_at among the usage counted so far that can be
 	// invoiced, of each org that has any.
 	FirstUse(ctx context.Context, orgIDs []uuid.UUID) (map[uuid.UUID]time.Time, error)
+	// SortOrgs puts orgs in the order in which counting neighbours at once is cheapest.
+	SortOrgs(orgIDs []uuid.UUID)
 	// EachInputs counts the usage of a period of each of some orgs, which differ, and
 	// calls each in the order of the questions.
 	EachInputs(ctx context.Context, qs []ledger.InputsQuery, each func(i int, in ledger.Inputs) error) error
@@ -72,6 +74,9 @@ type Invoicer struct {
 	Clock  func() time.Time // stamps invoices; UTC is not required
 	Logger *slog.Logger     // default slog.Default()
 
+	Auditor   Auditor   // may keep the invoicer from running; nil: nobody does
+	Standings Standings // nil: thresholds of budgets and balances are not announced
+
 	// Grace is how long a period stays open for stragglers after its end, where the
 	// org's profile does not say. Usage that comes later still is on the next invoice.
 	// Default 0.
@@ -87,8 +92,6 @@ type Invoicer struct {
 	// the log, for all orgs together. Default DefaultMeteringWait.
 	MeteringWait time.Duration
 
-	Auditor   Auditor   // may keep the invoicer from running; nil: nobody does
-	Standings Standings // nil: thresholds of budgets and balances are not announced
 	// WatchEvery is how often included usage is looked at. Default DefaultWatchEvery.
 	WatchEvery time.Duration
 
@@ -146,7 +149,8 @@ type run struct {
 // failing org does not keep the others waiting; the error joins those of all
 // orgs, and the report says what was done regardless. It also ends credits that
 // have expired, and says which invoices are overdue and which thresholds were
-// crossed. When the auditor has found differences it does nothing.
+// crossed. It does nothing while
+// the auditor finds a difference.
 //
 // A period is due Grace after its end. The first period of an org is that of its
 // creation or of its earliest usage, whichever is older, and periods from before

@@ -139,6 +139,7 @@ func (r *run) watchIncluded(ctx context.Context, b *batch, now time.Time) error 
 			ids = append(ids, org.ID)
 		}
 	}
+	r.Usage.SortOrgs(ids)
 	cuts := make(map[int]uint64)
 	for part := range slices.Chunk(ids, partOrgs) {
 		var cs []*closing

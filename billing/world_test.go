@@ -291,6 +291,8 @@ func (m *memoryUsage) FirstUse(_ context.Context, orgIDs []uuid.UUID) (map[uuid.
 	return first, nil
 }
 
+func (m *memoryUsage) SortOrgs([]uuid.UUID) {}
+
 func (m *memoryUsage) EachInputs(ctx context.Context, qs []ledger.InputsQuery, each func(int, ledger.Inputs) error) error {
 	for i, q := range qs {
 		if err := each(i, m.inputs(q)); err != nil {

@@ -37,11 +37,15 @@ func exampleInvoice(t rapid.TB) ledger.Invoice {
 	if err != nil {
 		t.Fatal(err)
 	}
+	previous, err := ledger.ParsePeriod("2023-10", zone)
+	if err != nil {
+		t.Fatal(err)
+	}
 	d := decimal.RequireFromString
 	inv, err := ledger.Bill(ledger.BillInput{
 		OrgID: uuid.MustParse("a40f5d1f-d889-42e9-94ea-b9b33585fc6b"), LegalEntity: "AIONE", Currency: "CNY", Period: period,
 		CreatedAt: time.Date(2023, 12, 1, 1, 0, 0, 123e6, time.UTC), CreatedOn: ledger.Date{Year: 2023, Month: 12, Day: 1}, TermsDays: 30,
-		Cut: 1000, PreviousCut: 400,
+		Cut: 1000, PreviousCut: 400, Origins: []ledger.Origin{{Period: previous}},
 		Inputs: ledger.Inputs{Rows: 13, RowsDigest: "d1", Quantities: []ledger.Quantity{
 			{Model: "gpt-4o", PriceVersion: "gpt-4o@1", Tokens: events.Tokens{Input: 123_456_789_012, Output: 7_890, Reasoning: 11, CacheWrite5m: 1000000}, Requests: 10, Cost: d("2222240.771088")},
 			{Model: "gpt-4o", PriceVersion: "gpt-4o@1", Late: true, Origin: "2023-10", Tokens: events.Tokens{Input: 1_000_000, CacheRead: 5}, Images: 2, Requests: 3, Cost: d("18.560045")},

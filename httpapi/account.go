@@ -52,9 +52,9 @@ func (s *Server) allowance(ctx context.Context, org uuid.UUID) (Allowance, error
 type billingAccountResponse struct {
 	ID                 uuid.UUID `json:"id"`
 	OrgID              uuid.UUID `json:"org_id"`
-	Balance            string    `json:"balance" format:"decimal" doc:"Prepaid and promotional credit that is left. Where usage is paid in advance, less the usage that is not invoiced yet; negative: owed."`
-	PrepaidBalance     string    `json:"prepaid_balance" format:"decimal" doc:"The organisation's own money in it."`
-	PromotionalBalance string    `json:"promotional_balance" format:"decimal" doc:"What it was given."`
+	Balance            string    `json:"balance" format:"decimal" doc:"Prepaid and promotional credit. Once usage is held against it: less what is owed and what was used since; negative: owed."`
+	PrepaidBalance     string    `json:"prepaid_balance" format:"decimal" doc:"The organisation's own money that no invoice has used yet."`
+	PromotionalBalance string    `json:"promotional_balance" format:"decimal" doc:"The same of what it was given."`
 	AmountOwed         string    `json:"amount_owed" format:"decimal" doc:"Still to be paid on issued invoices."`
 	CreditLimit        string    `json:"credit_limit" format:"decimal"`
 	FrozenAmount       string    `json:"frozen_amount" format:"decimal" doc:"Reserved for requests in flight."`

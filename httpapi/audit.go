@@ -112,7 +112,7 @@ func (s *Server) lineEvents(w http.ResponseWriter, r *http.Request, caller keys.
 	for _, part := range inv.UsageOf(n) {
 		// Of each part the events behind those of the parts before it.
 		limit, offset := page.size-len(list), max(page.offset()-total, 0)
-		found, n, err := s.config.Lines.LineEvents(r.Context(), inv.InputsQuery(), part, limit, offset)
+		found, n, err := s.config.Lines.LineEvents(r.Context(), s.config.Accounts.InputsQueryOf(inv), part, limit, offset)
 		if err != nil {
 			return unavailable(err)
 		}

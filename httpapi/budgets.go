@@ -70,6 +70,12 @@ type creditLimitResponse struct {
 	Currency     string    `json:"currency" doc:"ISO 4217."`
 }
 
+// byLimiter is byCaller for what admission keeps.
+func (s *Server) byLimiter(caller keys.Key) admission.By {
+	by := s.byCaller(caller)
+	return admission.By{Actor: by.Actor, Reason: by.Reason, At: by.At}
+}
+
 // budgetOf is whose budget a request is about. It returns a not-found error for a
 // team or key that is not the org's.
 func (s *Server) budgetOf(r *http.Request, scope admission.Scope) (org billing.Org, id uuid.UUID, err error) {
@@ -117,7 +123,7 @@ func (s *Server) setBudget(scope admission.Scope) authorised {
 			amount := req.BudgetLimit.decimal()
 			d.Amount = &amount
 		}
-		if err := s.config.Budgets.SetBudget(r.Context(), d, s.admissionBy(caller)); err != nil {
+		if err := s.config.Budgets.SetBudget(r.Context(), d, s.byLimiter(caller)); err != nil {
 			return err
 		}
 		return s.answerBudget(w, org, scope, id)
@@ -156,12 +162,6 @@ func (s *Server) answerBudget(w http.ResponseWriter, org billing.Org, scope admi
 	return nil
 }
 
-// admissionBy is byCaller for the limits.
-func (s *Server) admissionBy(caller keys.Key) admission.By {
-	by := s.byCaller(caller)
-	return admission.By{Actor: by.Actor, Reason: by.Reason, At: by.At}
-}
-
 // limitsUnavailable is a 503 while what has been spent is not known yet.
 func limitsUnavailable(err error) error {
 	if errors.Is(err, admission.ErrNotReady) {
@@ -187,7 +187,7 @@ func (s *Server) setOrgLimits(w http.ResponseWriter, r *http.Request, caller key
 	if req.TPMLimit != nil {
 		rates.TPM = *req.TPMLimit
 	}
-	if err := s.config.Budgets.SetLimits(r.Context(), org.ID, rates, s.admissionBy(caller)); err != nil {
+	if err := s.config.Budgets.SetLimits(r.Context(), org.ID, rates, s.byLimiter(caller)); err != nil {
 		return err
 	}
 	return s.answerOrgLimits(w, org)
@@ -219,7 +219,7 @@ func (s *Server) setCreditLimit(w http.ResponseWriter, r *http.Request, caller k
 	if _, err := s.readCommand(w, r, caller, &req); err != nil {
 		return err
 	}
-	if err := s.config.Budgets.SetCreditLimit(r.Context(), org.ID, req.CreditLimit.decimal(), s.admissionBy(caller)); err != nil {
+	if err := s.config.Budgets.SetCreditLimit(r.Context(), org.ID, req.CreditLimit.decimal(), s.byLimiter(caller)); err != nil {
 		return err
 	}
 	return s.answerCreditLimit(w, org)

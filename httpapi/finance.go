@@ -28,6 +28,9 @@ type Accounts interface {
 	Grants(orgID uuid.UUID, page, pageSize int) ([]ledger.Credit, int, error)
 	Payments(orgID uuid.UUID, page, pageSize int) ([]ledger.Payment, int, error)
 	CreditNote(orgID, id uuid.UUID) (ledger.CreditNote, error)
+	// InputsQueryOf asks again for the usage that an invoice counted.
+	InputsQueryOf(inv ledger.Invoice) ledger.InputsQuery
+
 	Changes(orgID uuid.UUID, page, pageSize int) ([]billing.Change, int, error)
 }
 

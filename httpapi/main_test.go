@@ -23,6 +23,7 @@ import (
 	"aione/events"
 	"aione/keys"
 	"aione/ledger"
+	"aione/webhooks"
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
@@ -106,7 +107,9 @@ func newRig(t testing.TB, engines *embedded.Engines, change ...func(*Config)) *r
 	nc := must(engines.NATS.Conn())
 	r.log = must(events.Open(ctx, nc, events.Options{}))
 	r.book, r.catalog = billing.NewBook(), catalog.New()
-	r.keys = must(keys.NewSet(keys.Config{Now: r.clock.Now, Peppers: []keys.Pepper{{Version: 1, Secret: bytes.Repeat([]byte{7}, 32)}}}))
+	pepper := keys.Pepper{Version: 1, Secret: bytes.Repeat([]byte{7}, 32)}
+	r.keys = must(keys.NewSet(keys.Config{Now: r.clock.Now, Peppers: []keys.Pepper{pepper}}))
+	hooks := must(webhooks.NewBook([]string{"invoice.issued"}, func(events.Record) (webhooks.Event, bool) { return webhooks.Event{}, false }))
 	r.commands = billing.Commands{Log: r.log, Book: r.book, Prices: r.catalog}
 	r.limiter = must(admission.New(admission.Config{Zones: r.book, Now: r.clock.Now}))
 	if err := r.limiter.Restore(ctx, admission.History{}); err != nil {
@@ -120,6 +123,9 @@ func newRig(t testing.TB, engines *embedded.Engines, change ...func(*Config)) *r
 				return err
 			}
 			if err := r.catalog.Apply(rec); err != nil {
+				return err
+			}
+			if err := hooks.Apply(rec); err != nil {
 				return err
 			}
 			if err := r.limiter.Apply(rec); err != nil {
@@ -142,6 +148,7 @@ func newRig(t testing.TB, engines *embedded.Engines, change ...func(*Config)) *r
 		Keys: r.keys, Orgs: r.book, Books: r.book, Accounts: r.book, Profiles: r.book, Finance: r.commands, PlanCatalog: r.book, Upcoming: r.invoicer, Usage: r.projection, Catalog: r.catalog, Log: r.log,
 		KeyCommands: r.keys, Plans: r.book, Tenants: r.commands, Assigner: r.commands, PriceList: r.catalog, InvoiceRun: r.invoicer, Ledger: r.log,
 		Budgets: admission.Commands{Log: r.log, Limiter: r.limiter}, Standings: r.limiter,
+		Webhooks: hooks, WebhookCommands: webhooks.Commands{Log: r.log, Book: hooks, Secrets: must(webhooks.NewSecrets(pepper)), Destinations: webhooks.Destinations{AllowLoopback: true}},
 		Now: r.clock.Now, Logger: slog.New(slog.NewTextHandler(r.logged, nil)), Checks: checks, Collectors: collectors,
 	}
 	for _, c := range change {

@@ -165,7 +165,7 @@ func (o orgs) Currency(id uuid.UUID) (string, bool) {
 	return org.Currency, err == nil
 }
 
-var allScopes = []keys.Scope{keys.ScopeChat, keys.ScopeIngest, keys.ScopeUsageRead, keys.ScopeBillingRead, keys.ScopeKeysWrite, keys.ScopeAdmin}
+var allScopes = []keys.Scope{keys.ScopeChat, keys.ScopeIngest, keys.ScopeUsageRead, keys.ScopeBillingRead, keys.ScopeKeysWrite, keys.ScopeAdmin, keys.ScopeWebhooksWrite}
 
 // TestAuthorisationMatrix: every route without a token, and with a token that has
 // every scope but the right one.
@@ -221,7 +221,7 @@ func TestScopesOfThePaths(t *testing.T) {
 	}{
 		{"/v1", keys.ScopeChat}, {"/api/v1/gateway/keys", keys.ScopeKeysWrite}, {"/api/v1/gateway/models", keys.ScopeUsageRead},
 		{"/api/v1/obs/", keys.ScopeUsageRead}, {"/api/v1/billing/", keys.ScopeBillingRead}, {"/api/v1/audit", keys.ScopeBillingRead},
-		{"/api/v1/events", keys.ScopeIngest}, {"/admin/v1/", keys.ScopeAdmin}, {"/", ""},
+		{"/api/v1/webhooks", keys.ScopeWebhooksWrite}, {"/api/v1/events", keys.ScopeIngest}, {"/admin/v1/", keys.ScopeAdmin}, {"/", ""},
 	}
 	for _, op := range readDocument(t, r.get("/openapi.json", "").body).operations {
 		i := slices.IndexFunc(want, func(w struct {
@@ -247,7 +247,7 @@ func TestTenantsAreWalls(t *testing.T) {
 	d := readDocument(t, r.get("/openapi.json", "").body)
 	// acme has all of these; rival asks for them
 	theirs := map[string]string{"key_id": x.key.ID.String(), "team_id": x.team.ID.String(), "invoice_id": invoice.String(), "n": "1",
-		"credit_note_id": r.creditNoteOf(x, invoice).String()}
+		"credit_note_id": r.creditNoteOf(x, invoice).String(), "webhook_id": r.webhookOf(x)}
 	tokens := map[keys.Scope]string{}
 	for _, scope := range allScopes {
 		tokens[scope] = r.token(other, scope)
@@ -300,7 +300,7 @@ func TestTenantsAreWalls(t *testing.T) {
 func TestMassAssignment(t *testing.T) {
 	r, x, other, invoice := fullRig(t)
 	d := readDocument(t, r.get("/openapi.json", "").body)
-	ids := map[string]string{"key_id": x.key.ID.String(), "team_id": x.team.ID.String(), "org_id": x.org.ID.String(), "invoice_id": invoice.String(), "code": "AIONE"}
+	ids := map[string]string{"key_id": x.key.ID.String(), "team_id": x.team.ID.String(), "org_id": x.org.ID.String(), "invoice_id": invoice.String(), "code": "AIONE", "webhook_id": r.webhookOf(x)}
 	bodies := 0
 	for _, op := range d.operations {
 		schema, ok := op.takes()

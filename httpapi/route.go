@@ -81,6 +81,7 @@ const (
 	tagKeys      = "API keys"
 	tagUsage     = "Usage"
 	tagBilling   = "Billing"
+	tagWebhooks  = "Webhooks"
 	tagIngest    = "Ingest"
 	tagOperators = "Operators"
 	tagService   = "Service"
@@ -91,7 +92,7 @@ const (
 func (s *Server) table() []route {
 	var all []route
 	for _, routes := range [...][]route{
-		s.chatRoutes(), s.modelRoutes(), s.keyRoutes(), s.usageRoutes(), s.accountRoutes(), s.billingRoutes(), s.proofRoutes(),
+		s.chatRoutes(), s.modelRoutes(), s.keyRoutes(), s.usageRoutes(), s.accountRoutes(), s.billingRoutes(), s.proofRoutes(), s.webhookRoutes(),
 		s.ingestRoutes(), s.adminRoutes(), s.budgetRoutes(), s.financeRoutes(), s.serviceRoutes(),
 	} {
 		all = append(all, routes...)

@@ -110,6 +110,10 @@ type Config struct {
 	Finance     Finance
 	PlanCatalog PlanCatalog
 
+	// Webhooks and WebhookCommands serve the routes of webhooks. nil: they are not there.
+	Webhooks        Webhooks
+	WebhookCommands WebhookCommands
+
 	// KeyCommands serve the routes of API keys, Plans that of the plan, Tenants,
 	// Assigner, PriceList and InvoiceRun those of the operator, Budgets those of budgets
 	// and limits, Audits that of the auditor's verdict, Lines the events behind an
@@ -215,6 +219,9 @@ func New(c Config) (*Server, error) {
 	}
 	if c.Ledger == nil && (c.KeyCommands != nil || c.PriceList != nil) {
 		return nil, errors.New("httpapi: KeyCommands and PriceList need Ledger")
+	}
+	if (c.Webhooks == nil) != (c.WebhookCommands == nil) {
+		return nil, errors.New("httpapi: Webhooks and WebhookCommands go together")
 	}
 	if c.Standings == nil && c.Budgets != nil {
 		return nil, errors.New("httpapi: Budgets needs Standings")

@@ -28,12 +28,9 @@ import (
 // in the answer of exactly one of the org's periods. Those that only LateFrom
 // keeps out are told of in TooLateRows and TooLateCost.
 //
-// Rows are grouped by (model, price version, span), where a row's span is the
-// number of Spans whose Start is not after occurred_at:
-//
-//	arrayCount(start -> start <= occurred_at, starts) AS span
-//
-// SpanOf(span) says what Origin and Segment the group has.
+// Rows are grouped by (model, price version, span): the span of a row is the last
+// of Spans whose Start is not after occurred_at, or none when all are. What comes
+// back is how many spans have begun; SpanOf says what Origin and Segment that is.
 type InputsQuery struct {
 	OrgID       uuid.UUID
 	Start       time.Time // UTC, inclusive
@@ -68,7 +65,8 @@ type Origin struct {
 }
 
 // SpansOf lists the spans of closed periods, oldest first, and of the segments of
-// the period to be invoiced. Usage between or before them is of OriginEarlier.
+// the period to be invoiced. Usage between or before them is of OriginEarlier. No
+// two spans begin together.
 func SpansOf(closed []Origin, segments []Segment) []Span {
 	var spans []Span
 	var end time.Time

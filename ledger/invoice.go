@@ -116,10 +116,15 @@ func (inv Invoice) Issue(number string) Invoice {
 	return inv
 }
 
-// StatusOn is the invoice's status on a date of the org's calendar: an issued
-// invoice is overdue from the day after DueDate on, without anybody writing so.
+// StatusOn is the invoice's status on a date of the org's calendar, as far as the
+// invoice itself knows: one of nothing is paid when it is issued, any other is
+// overdue from the day after DueDate on, without anybody writing so. Payments and
+// credit notes are known to InvoiceState.
 func (inv Invoice) StatusOn(today Date) Status {
-	if inv.Status == StatusIssued && inv.DueDate.Before(today) {
+	switch {
+	case inv.Status == StatusIssued && inv.Total.IsZero():
+		return StatusPaid
+	case inv.Status == StatusIssued && inv.DueDate.Before(today):
 		return StatusOverdue
 	}
 	return inv.Status

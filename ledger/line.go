@@ -38,8 +38,8 @@ type Line struct {
 	Unit         Unit            `json:"unit"`
 	UnitPrice    decimal.Decimal `json:"unit_price"`        // per 1,000,000 tokens, per image, request or package
 	FlatFee      Amount          `json:"flat_fee,omitzero"` // of the tier
-	Days         int             `json:"days,omitempty"`    // Base is for OfDays, of which this line has Days
-	OfDays       int             `json:"of_days,omitempty"` //
+	Days         int             `json:"days,omitempty"`    // prorated: Base × Days ÷ OfDays
+	OfDays       int             `json:"of_days,omitempty"` // days of the period
 	Pct          decimal.Decimal `json:"pct,omitzero"`      // of Base
 	Base         Amount          `json:"base,omitzero"`     // what is prorated, or what Pct is of
 	GrantID      uuid.UUID       `json:"grant_id,omitzero"` // of the credit used

@@ -2,12 +2,9 @@ package ledger
 
 import (
 	"math/big"
-	"math/rand/v2"
-	"slices"
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/shopspring/decimal"
 	"pgregory.net/rapid"
 
@@ -106,48 +103,6 @@ func drawTokens(t *rapid.T, most uint64) events.Tokens {
 		return rapid.Uint64Range(0, most).Draw(t, name)
 	}
 	return events.Tokens{Input: n("in"), CacheRead: n("cr"), CacheWrite5m: n("c5"), CacheWrite1h: n("c1"), Output: n("out"), Reasoning: n("rea")}
-}
-
-// drawBill makes the input of an invoice whose usage was stamped right.
-func drawBill(t *rapid.T) BillInput {
-	currency := rapid.SampledFrom([]string{"CNY", "USD", "JPY", "KWD"}).Draw(t, "currency")
-	zone, err := time.LoadLocation(rapid.SampledFrom(zoneNames).Draw(t, "zone"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	in := BillInput{
-		OrgID: uuid.New(), LegalEntity: "AIONE", Currency: currency,
-		Period:    PeriodOf(time.Date(2023, 11, 15, 0, 0, 0, 0, time.UTC), zone),
-		CreatedAt: time.Date(2023, 12, 1, 2, 3, 4, 5e6, time.UTC),
-		TermsDays: rapid.IntRange(0, 90).Draw(t, "terms"),
-		Cut:       rapid.Uint64Range(10, 1e6).Draw(t, "cut"), PreviousCut: 9,
-		Prices: make(map[string]catalog.Price),
-	}
-	in.CreatedOn = DateOf(in.CreatedAt, zone)
-	in.Origins = []Origin{{Period: PeriodOf(time.Date(2023, 9, 15, 0, 0, 0, 0, time.UTC), zone)}, {Period: PeriodOf(time.Date(2023, 10, 15, 0, 0, 0, 0, time.UTC), zone)}}
-	for _, version := range []string{"a@1", "a@2", "b@1"} {
-		price := drawPrice(t, version[:1], version, currency)
-		in.Prices[version] = price
-		for _, origin := range []string{"", "2023-09", "2023-10"} {
-			if rapid.IntRange(0, 2).Draw(t, "group") == 0 {
-				continue
-			}
-			q := Quantity{Model: price.Model, PriceVersion: version, Late: origin != "", Origin: origin,
-				Tokens: drawTokens(t, 1<<40), Images: rapid.Uint64Range(0, 100).Draw(t, "images"),
-				Requests: rapid.Uint64Range(1, 1e6).Draw(t, "requests")}
-			q.Cost = decimalOf(t, modelCost(price, q.Tokens, q.Images, q.Requests))
-			in.Inputs.Quantities = append(in.Inputs.Quantities, q)
-			in.Inputs.Rows += q.Requests
-		}
-	}
-	return in
-}
-
-func shuffled(t *rapid.T, qs []Quantity) []Quantity {
-	r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "order"), 0))
-	qs = slices.Clone(qs)
-	r.Shuffle(len(qs), func(i, j int) { qs[i], qs[j] = qs[j], qs[i] })
-	return qs
 }
 
 func mustAmount(t testing.TB, s string) Amount {

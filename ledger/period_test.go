@@ -36,7 +36,15 @@ func TestPeriodsTileTime(t *testing.T) {
 		name := rapid.SampledFrom(zoneNames).Draw(t, "zone")
 		zone := zones[name]
 		at := time.Unix(rapid.Int64Range(0, 4_102_444_800).Draw(t, "instant"), 0)
-		p := PeriodOf(at, zone)
+		anchor := rapid.IntRange(1, 31).Draw(t, "anchor")
+		of := func(at time.Time) Period {
+			p, err := AnchoredPeriodOf(at, zone, anchor)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return p
+		}
+		p := of(at)
 		if !p.Contains(at) {
 			t.Fatalf("%s: %s is not in its period %+v", name, at, p)
 		}
@@ -44,32 +52,43 @@ func TestPeriodsTileTime(t *testing.T) {
 		if !next.Start.Equal(p.End) {
 			t.Fatalf("%s: gap or overlap: %+v then %+v", name, p, next)
 		}
-		if PeriodOf(p.End, zone) != next {
-			t.Fatalf("%s: the end %s is in %+v, not in the next period %+v", name, p.End, PeriodOf(p.End, zone), next)
+		if of(p.End) != next {
+			t.Fatalf("%s: the end %s is in %+v, not in the next period %+v", name, p.End, of(p.End), next)
 		}
-		if PeriodOf(p.End.Add(-1), zone) != p || PeriodOf(p.Start, zone) != p {
+		if of(p.End.Add(-1)) != p || of(p.Start) != p {
 			t.Fatalf("%s: first or last instant of %+v is in another period", name, p)
 		}
-		parsed, err := ParsePeriod(p.Label, zone)
+		parsed, err := ParseAnchoredPeriod(p.Label, zone, anchor)
 		if err != nil || parsed != p {
 			t.Fatalf("%s: %s parses as %+v, %v; want %+v", name, p.Label, parsed, err, p)
 		}
 		if length := p.End.Sub(p.Start); length < 26*24*time.Hour || length > 32*24*time.Hour {
 			t.Fatalf("%s: %+v is %s long", name, p, length)
 		}
-		if first := DateOf(p.Start, zone); first != p.FirstDay() {
+		// Where the whole day is skipped, the period starts with the day after it.
+		if first := DateOf(p.Start, zone); first != p.FirstDay() && first != p.FirstDay().AddDays(1) {
 			t.Fatalf("%s: %s starts on %s", name, p.Label, first)
+		}
+		if days := p.FirstDay().DaysUntil(p.LastDay()) + 1; days < 28 || days > 31 || next.FirstDay() != p.LastDay().AddDays(1) {
+			t.Fatalf("%s: %s has %d days, the next begins on %s", name, p.Label, days, next.FirstDay())
+		}
+		if day := p.FirstDay().Day; day != anchor && p.FirstDay().AddDays(1).Day != 1 {
+			t.Fatalf("%s: %s starts on day %d, its anchor is %d", name, p.Label, day, anchor)
 		}
 	})
 }
 
 // Every period there is, in order: rapid may miss the one that matters.
 func TestEveryPeriodFollowsTheLast(t *testing.T) {
-	for _, name := range zoneNames {
+	for i, name := range zoneNames {
 		zone := zoneFor(t, name)
-		p := PeriodOf(time.Date(1969, 12, 15, 0, 0, 0, 0, time.UTC), zone)
+		anchor := []int{1, 29, 30, 31}[i%4]
+		p, err := AnchoredPeriodOf(time.Date(1969, 12, 15, 0, 0, 0, 0, time.UTC), zone, anchor)
+		if err != nil {
+			t.Fatal(err)
+		}
 		for range 12 * 120 {
-			next, err := ParsePeriod(p.Next(zone).Label, zone)
+			next, err := ParseAnchoredPeriod(p.Next(zone).Label, zone, anchor)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -111,6 +130,14 @@ func TestParsePeriodRefuses(t *testing.T) {
 	for _, bad := range []string{"", "2023", "2023-13", "2023-1", "2023-11-01", "23-11"} {
 		if _, err := ParsePeriod(bad, time.UTC); !errors.Is(err, ErrPeriod) {
 			t.Errorf("%q: got %v, want ErrPeriod", bad, err)
+		}
+	}
+	for _, bad := range []int{-1, 0, 32} {
+		if _, err := ParseAnchoredPeriod("2023-11", time.UTC, bad); !errors.Is(err, ErrAnchor) {
+			t.Errorf("anchor %d: got %v, want ErrAnchor", bad, err)
+		}
+		if _, err := AnchoredPeriodOf(time.Unix(0, 0), time.UTC, bad); !errors.Is(err, ErrAnchor) {
+			t.Errorf("anchor %d: got %v, want ErrAnchor", bad, err)
 		}
 	}
 }

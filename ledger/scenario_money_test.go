@@ -90,6 +90,9 @@ func (s *scenario) correct(args []string, options map[string]string) {
 		whole.From = old.Period.Start
 		m.Segments = SegmentsOf(old.Period, s.org.zone, []Plan{whole})
 	}
+	if options["untaxed"] == "yes" {
+		m.TaxRates = &[]TaxRate{}
+	}
 	rebilled, err := Correct(old, m)
 	if s.err = err; err != nil {
 		return

@@ -40,7 +40,7 @@ import (
 //	void <org> <period> on=<instant>                by a credit note in full
 //	credit-note <org> <period> <line>:<amount> … on=<instant>
 //	write-off <org> <period> on=<instant>
-//	correct <org> <period> on=<instant> [reprice=<version>:<version>] [plan=<code>] [dry-run=yes]
+//	correct <org> <period> on=<instant> [reprice=<version>:<version>] [plan=<code>] [untaxed=yes] [dry-run=yes]
 //
 // and after an indent, what must come out of the command above:
 //
@@ -171,7 +171,9 @@ func (s *scenario) command(words []string) {
 	case "invoice":
 		s.invoice(args, options)
 	case "upcoming":
-		s.got, s.err = Bill(s.input(s.period(args[1]), s.instant(options, "on")))
+		in, err := s.org.input(s.period(args[1]), s.instant(options, "on"), s.seq, s.prices)
+		s.must(err)
+		s.got, s.err = Bill(in)
 	case "correct":
 		s.correct(args, options)
 	default:
@@ -349,28 +351,31 @@ func (s *scenario) find(label string) Invoice {
 }
 
 // input puts together what an invoice of a period depends on now.
-func (s *scenario) input(p Period, on time.Time) BillInput {
-	o := s.org
+func (o *scenarioOrg) input(p Period, on time.Time, seq uint64, prices map[string]catalog.Price) (BillInput, error) {
 	issued := o.issued()
 	advance, err := AdvanceOf(p, issued)
-	s.must(err)
+	if err != nil {
+		return BillInput{}, err
+	}
 	for i := range o.closed {
-		o.closed[i].Billed, err = BilledOf(o.closed[i].Period.Label, issued)
-		s.must(err)
+		if o.closed[i].Billed, err = BilledOf(o.closed[i].Period.Label, issued); err != nil {
+			return BillInput{}, err
+		}
 	}
 	in := BillInput{
 		OrgID: o.id, LegalEntity: "AIONE", Currency: o.currency, Period: p, CreatedAt: on, CreatedOn: DateOf(on, o.zone),
-		TermsDays: o.terms, Cut: s.seq, PreviousCut: o.previousCut, Prices: s.prices, Origins: o.closed,
+		TermsDays: o.terms, Cut: seq, PreviousCut: o.previousCut, Prices: prices, Origins: o.closed,
 		Segments: SegmentsOf(p, o.zone, o.plans), Next: NextSegment(p, o.zone, o.plans), Advance: advance,
 		TaxRates: o.taxes, Credits: o.state.Credits(),
 	}
-	in.Inputs = o.count(InputsQuery{Start: p.Start, End: p.End, Cut: s.seq, PreviousCut: o.previousCut, Spans: SpansOf(o.closed, in.Segments)})
-	return in
+	in.Inputs = o.count(InputsQuery{Start: p.Start, End: p.End, Cut: seq, PreviousCut: o.previousCut, Spans: SpansOf(o.closed, in.Segments)})
+	return in, nil
 }
 
 func (s *scenario) invoice(args []string, options map[string]string) {
 	o := s.org
-	in := s.input(s.period(args[1]), s.instant(options, "on"))
+	in, err := o.input(s.period(args[1]), s.instant(options, "on"), s.seq, s.prices)
+	s.must(err)
 	s.got, s.err = Bill(in)
 	if s.err != nil && !errors.Is(s.err, ErrNothingToBill) {
 		return

@@ -76,7 +76,7 @@ func checkSegments(segments []Segment, p Period) error {
 		switch {
 		case s.Days < 1 || s.Days > 62:
 			return bad(i, fmt.Sprintf("has %d days", s.Days))
-		case s.First != day || !s.Start.Equal(at) || s.End.Before(s.Start):
+		case s.First != day || !s.Start.Equal(at) || !s.Start.Before(s.End):
 			return bad(i, "does not begin where the one before ends")
 		}
 		if err := s.Terms.Check(); err != nil {

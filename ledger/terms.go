@@ -88,10 +88,12 @@ const (
 
 // Check returns ErrTerms unless the terms make sense.
 func (t Terms) Check() error {
-	for name, a := range map[string]Amount{"monthly fee": t.MonthlyFee, "included amount": t.IncludedAmount,
-		"commitment": t.Commitment, "fixed discount": t.DiscountAmount} {
-		if a.Sign() < 0 {
-			return fmt.Errorf("%w: the %s is negative", ErrTerms, name)
+	for _, part := range []struct {
+		name   string
+		amount Amount
+	}{{"monthly fee", t.MonthlyFee}, {"included amount", t.IncludedAmount}, {"commitment", t.Commitment}, {"fixed discount", t.DiscountAmount}} {
+		if part.amount.Sign() < 0 {
+			return fmt.Errorf("%w: the %s is negative", ErrTerms, part.name)
 		}
 	}
 	if err := checkPct(t.DiscountPct); err != nil {

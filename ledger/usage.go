@@ -73,8 +73,11 @@ func (r *rater) list(q Quantity, covered func(Bucket, uint64) (bool, error)) ([]
 	}
 	r.used[stamped.Version] = stamped
 	price, ok := r.repriced[stamped.Version]
-	if !ok {
+	switch {
+	case !ok:
 		price = stamped
+	case price.Model != stamped.Model:
+		return nil, fmt.Errorf("%w: %s of %s is repriced by %s of %s", ErrUnknownPrice, stamped.Version, stamped.Model, price.Version, price.Model)
 	}
 	var lines []Line
 	var rated decimal.Decimal

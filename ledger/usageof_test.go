@@ -4,7 +4,6 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/shopspring/decimal"
 	"pgregory.net/rapid"
 )
 
@@ -12,16 +11,7 @@ import (
 // a line, once for all the tiers of a charge.
 func TestUsageOfLinesIsTheUsage(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		in := drawBill(t)
-		if rapid.Bool().Draw(t, "charged") {
-			first := in.Period.FirstDay()
-			in.Segments = []Segment{{First: first, Days: first.DaysUntil(in.Period.LastDay()) + 1, Start: in.Period.Start, End: in.Period.End, PlanCode: "p", Terms: Terms{
-				IncludedTokens: 1_000_000,
-				Charges: []Charge{{Name: "tokens of a", Model: ChargeGraduated, Models: []string{"a"}, Buckets: []Bucket{BucketInput, BucketOutput},
-					Tiers: []Tier{{UpTo: 1000, UnitPrice: decimal.New(3, 0)}, {UnitPrice: decimal.New(2, 0)}}}},
-			}}}
-		}
-		inv, err := Bill(in)
+		inv, err := Bill(drawBillInput(t))
 		if errors.Is(err, ErrNothingToBill) {
 			return
 		}

@@ -110,7 +110,7 @@ func (n *Node) eachInvoice(f func(org billing.Org, inv ledger.Invoice) error) er
 
 // verifyInvoice counts the usage behind an invoice once more, from rows.
 func (n *Node) verifyInvoice(ctx context.Context, inv ledger.Invoice) (problem string, err error) {
-	inputs, err := n.Projection.Inputs(ctx, inv.InputsQuery())
+	inputs, err := n.Projection.Inputs(ctx, n.Book.InputsQueryOf(inv))
 	if err != nil {
 		return "", err
 	}

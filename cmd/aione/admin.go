@@ -30,6 +30,7 @@ type adminCmd struct {
 	Payment adminPaymentCmd `cmd:"" help:"Money that came in."`
 	Refund  adminRefundCmd  `cmd:"" help:"Give prepaid money back."`
 	Invoice adminInvoiceCmd `cmd:"" help:"Invoices."`
+	Webhook adminWebhookCmd `cmd:"" help:"Who is told of invoices and budgets."`
 
 	Budget      adminBudgetCmd      `cmd:"" help:"Monthly budgets of orgs, teams and keys."`
 	Limits      adminLimitsCmd      `cmd:"" help:"Rate limits of orgs."`

@@ -50,7 +50,7 @@ func (c *explainCmd) Run(ctx context.Context, g *globals, out *output) error {
 		}
 	}
 	for _, part := range inv.UsageOf(c.Line) {
-		found, total, err := s.Projection.LineEvents(ctx, inv.InputsQuery(), part, max(c.Events-len(t.Events), 0), 0)
+		found, total, err := s.Projection.LineEvents(ctx, s.Book.InputsQueryOf(inv), part, max(c.Events-len(t.Events), 0), 0)
 		if err != nil {
 			return err
 		}

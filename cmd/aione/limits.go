@@ -52,7 +52,7 @@ func (c *adminBudgetSetCmd) Run(ctx context.Context, g *globals, out *output, ad
 		}
 		d.Scope, d.ID = admission.ScopeKey, key.ID
 	}
-	if err := s.limits().SetBudget(ctx, d, s.admissionBy()); err != nil {
+	if err := s.limits().SetBudget(ctx, d, s.limiterBy()); err != nil {
 		return err
 	}
 	return out.result(d, func() { out.say("the monthly budget of %s %s is %s", d.Scope, d.ID, c.Amount) })
@@ -150,7 +150,7 @@ func (c *adminLimitsSetCmd) Run(ctx context.Context, g *globals, out *output, ad
 	}
 	defer s.Close()
 	d := admission.LimitsSet{OrgID: org.ID, Rates: admission.Rates{RPM: c.RPM, TPM: c.TPM}}
-	if err := s.limits().SetLimits(ctx, org.ID, d.Rates, s.admissionBy()); err != nil {
+	if err := s.limits().SetLimits(ctx, org.ID, d.Rates, s.limiterBy()); err != nil {
 		return err
 	}
 	return out.result(d, func() { out.say("org %s has %d requests and %d tokens a minute (0: no limit)", org.ID, c.RPM, c.TPM) })
@@ -172,13 +172,14 @@ func (c *adminCreditLimitSetCmd) Run(ctx context.Context, g *globals, out *outpu
 		return err
 	}
 	defer s.Close()
-	if err := s.limits().SetCreditLimit(ctx, org.ID, c.Amount, s.admissionBy()); err != nil {
+	if err := s.limits().SetCreditLimit(ctx, org.ID, c.Amount, s.limiterBy()); err != nil {
 		return err
 	}
 	return out.result(admission.CreditLimitSet{OrgID: org.ID, Amount: c.Amount}, func() { out.say("org %s has a credit of %s", org.ID, c.Amount) })
 }
 
-// admissionBy is by for the limits.
-func (s *session) admissionBy() admission.By {
-	return admission.By{Actor: s.actor, Reason: s.reason, At: s.Clock().UTC()}
+// limiterBy is by for what admission keeps.
+func (s *session) limiterBy() admission.By {
+	by := s.by()
+	return admission.By{Actor: by.Actor, Reason: by.Reason, At: by.At}
 }
