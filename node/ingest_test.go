@@ -44,7 +44,7 @@ func TestAloneStopsTheWriters(t *testing.T) {
 	}
 	before := rows()
 	chat()
-	for end := time.Now().Add(300 * time.Millisecond); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(500 * time.Millisecond); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if got := rows(); got != before {
 			t.Fatalf("%d rows became %d beside a writer that has the shard for itself", before, got)
 		}
