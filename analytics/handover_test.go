@@ -32,9 +32,16 @@ func (r *rig) writer() *writer {
 	return &writer{log: log, die: nc.Close}
 }
 
-func (r *rig) lease(w *writer, holder string) *events.Lease {
+// TTLs of leases: of a holder that dies, the others wait for its end; and of one
+// that must not lose it however slow the machine is.
+const (
+	mortalTTL = 2 * time.Second
+	heirTTL   = 20 * time.Second
+)
+
+func (r *rig) lease(w *writer, holder string, ttl time.Duration) *events.Lease {
 	r.t.Helper()
-	lease, err := w.log.WaitLease(r.ctx, events.LeaseOptions{Name: "ingest-0", Holder: holder, TTL: time.Second, Now: time.Now})
+	lease, err := w.log.WaitLease(r.ctx, events.LeaseOptions{Name: "ingest-0", Holder: holder, TTL: ttl, Now: time.Now})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -87,7 +94,7 @@ func TestTakeoverFromAHolderThatDied(t *testing.T) {
 	r := newRig(t)
 	c := crashLog(t, r, seedOf(t))
 	a, b := r.writer(), r.writer()
-	held := r.lease(a, "a")
+	held := r.lease(a, "a", mortalTTL)
 	ctx, kill := context.WithCancel(r.ctx)
 	batches := 0
 	ended := r.start(ctx, a, held, func(in *Ingester) {
@@ -103,7 +110,7 @@ func TestTakeoverFromAHolderThatDied(t *testing.T) {
 	if err := <-ended; err == nil {
 		t.Fatal("the first ingester lived to the end")
 	}
-	lease := r.lease(b, "b") // nobody gave it back
+	lease := r.lease(b, "b", heirTTL) // nobody gave it back
 	if lease.Fence() <= held.Fence() {
 		t.Fatalf("fence %d after %d", lease.Fence(), held.Fence())
 	}
@@ -123,7 +130,7 @@ func TestZombieDoesNotWrite(t *testing.T) {
 			r := newRig(t)
 			c := crashLog(t, r, seedOf(t))
 			a, b := r.writer(), r.writer()
-			held := r.lease(a, "a")
+			held := r.lease(a, "a", mortalTTL)
 			asleep, wake := make(chan struct{}), make(chan struct{})
 			var once sync.Once
 			ended := r.start(r.ctx, a, held, func(in *Ingester) {
@@ -137,9 +144,13 @@ func TestZombieDoesNotWrite(t *testing.T) {
 					return nil
 				}
 			})
-			<-asleep
+			select {
+			case <-asleep:
+			case err := <-ended:
+				t.Fatalf("the first holder ended with %v before it fell asleep", err)
+			}
 			a.die() // its lease is not renewed any more
-			lease := r.lease(b, "b")
+			lease := r.lease(b, "b", heirTTL)
 			defer lease.Release(r.ctx)
 			if err := <-r.start(r.ctx, b, lease, func(*Ingester) {}); err != nil {
 				t.Fatal(err)
@@ -201,7 +212,7 @@ func TestTakeoverEndsARunningInsert(t *testing.T) {
 	c := crashLog(t, r, seedOf(t))
 	store, proxy := newFaulty(t, r)
 	a := r.writer()
-	held := r.lease(a, "a")
+	held := r.lease(a, "a", mortalTTL)
 	proxy.next.Store(int32(stallBody))
 	ended := r.start(r.ctx, a, held, func(in *Ingester) { in.Store = store })
 	r.eventually("its insert runs", func() error {
@@ -214,7 +225,7 @@ func TestTakeoverEndsARunningInsert(t *testing.T) {
 	})
 	a.die()
 	b := r.writer()
-	lease := r.lease(b, "b")
+	lease := r.lease(b, "b", heirTTL)
 	defer lease.Release(r.ctx)
 	if err := <-r.start(r.ctx, b, lease, func(*Ingester) {}); err != nil {
 		t.Fatal(err)

@@ -229,8 +229,8 @@ func (b *Book) LastOn(subject string) uint64 {
 	return b.lastOn[subject]
 }
 
-// runs are the closed periods of an org, oldest first.
-func (b *Book) runs(orgID uuid.UUID) []Run {
+// RunsOf are the closed periods of an org, oldest first.
+func (b *Book) RunsOf(orgID uuid.UUID) []Run {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	if a := b.orgs[orgID]; a != nil {

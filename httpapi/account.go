@@ -97,7 +97,7 @@ func (s *Server) account(w http.ResponseWriter, r *http.Request, caller keys.Key
 	if err != nil {
 		return err
 	}
-	if a.Prepaid {
+	if a.Prepaid { // usage is paid from it as it happens, long before the invoice
 		balance = a.Balance
 	}
 	status, err := s.accountStatus(org.ID)

@@ -58,7 +58,7 @@ func (at *route) operation(made schemas) *huma.Operation {
 		op.Parameters = append(op.Parameters, &huma.Param{Name: name, In: "path", Required: true, Schema: pathSchema(name)})
 	}
 	for _, p := range at.params {
-		in := &huma.Param{Name: p.name, In: "query", Description: p.doc, Schema: p.schema(), AllowEmptyValue: true}
+		in := &huma.Param{Name: p.name, In: "query", Description: p.doc, Schema: p.schema(), Required: p.required, AllowEmptyValue: !p.required}
 		if p.header {
 			in.In, in.AllowEmptyValue = "header", false
 		}
@@ -132,7 +132,7 @@ func integerHeader(doc string) *huma.Param {
 // allRefusals are those of the table and those that follow from it.
 func (at *route) allRefusals() []refusal {
 	if at.elsewhere {
-		return chatRefusals()
+		return at.refusals
 	}
 	all := slices.Clone(at.refusals)
 	add := func(status int, doc string) {

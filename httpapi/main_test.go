@@ -261,6 +261,20 @@ func (r *rig) ingest() {
 	}
 }
 
+// ingesting counts what is published until the function it returns is called.
+func (r *rig) ingesting() (stop func()) {
+	ctx, cancel := context.WithCancel(r.ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		in := &analytics.Ingester{Log: r.log, Store: r.projection.Store, BatchAge: 5 * time.Millisecond}
+		if err := in.Run(ctx); ctx.Err() == nil {
+			r.t.Error(err)
+		}
+	}()
+	return func() { cancel(); <-done }
+}
+
 // answer is what the server said.
 type answer struct {
 	status int

@@ -25,6 +25,11 @@ func (at *route) call() call {
 	for _, name := range at.pathNames() {
 		c.path = strings.Replace(c.path, "{"+name+"}", cmp.Or(pathExamples[name], "497f6eca-6276-4993-bfeb-53cbbbba6f08"), 1)
 	}
+	for _, p := range at.params {
+		if p.required {
+			c.path += "?" + p.name + "=" + p.words[0]
+		}
+	}
 	if contents := at.body.contents(); len(contents) > 0 {
 		c.media, c.body = contents[0].media, at.body.example
 	}

@@ -258,7 +258,7 @@ func (s *Server) newRouter(routes []route) chi.Router {
 // ServeHTTP serves the API and, below /v1 and /v1beta, the gateway.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if root := gatewayRoot(r.URL.Path); root != "" && s.config.Gateway != nil {
-		s.observed(root+"/*", s.config.Gateway).ServeHTTP(w, r)
+		s.observed(root+"/*", secured(s.config.Gateway)).ServeHTTP(w, r)
 		return
 	}
 	s.observed("", secured(s.router)).ServeHTTP(w, r)
