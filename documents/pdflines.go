@@ -36,8 +36,6 @@ func newLineRow(inv *ledger.Invoice, i int, language Language) lineRow {
 	}
 	if l.Unit != "" {
 		row.quantity = grouped(strconv.FormatUint(l.Quantity, 10))
-	}
-	if l.Unit != "" && l.Kind != ledger.LineIncluded {
 		row.unitPrice = grouped(l.UnitPrice.String()) + " / " + language.short(unitLabel(l.Unit))
 	}
 	return row

@@ -116,6 +116,12 @@ func TestAMonthOfFinance(t *testing.T) {
 	if other := p.send("POST", p.org+"/credits", p.root, strings.Replace(gift, "50", "51", 1), "Idempotency-Key", "gift"); other.status != http.StatusConflict {
 		t.Errorf("another gift under the key = %d %s", other.status, other.body)
 	}
+	// Another process has never heard of the key; the ledger has.
+	req := must(http.NewRequest("POST", p.org+"/credits", strings.NewReader(strings.Replace(gift, "50", "51", 1))))
+	req.Header = http.Header{"Content-Type": {"application/json"}, "Authorization": {"Bearer " + p.root}, "Idempotency-Key": {"gift"}}
+	if w := serve(must(New(p.config)), req); w.Code != http.StatusConflict {
+		t.Errorf("another gift under the key after a restart = %d %s", w.Code, w.Body)
+	}
 	at := time.Date(2026, 10, 10, 0, 0, 0, 0, time.UTC)
 	p.use("gpt-4o", at, events.Tokens{Input: 2_000_000, Output: 500_000})
 	p.use("gpt-4o-mini", at, events.Tokens{Input: 700_000})

@@ -7,6 +7,7 @@ import (
 
 	"aione/embedded"
 	"aione/keys"
+	"aione/webhooks"
 )
 
 // webhookOf makes an endpoint and returns its id.
@@ -15,6 +16,17 @@ func (r *rig) webhookOf(x tenant) string {
 	var hook webhookResponse
 	r.send("POST", "/api/v1/webhooks", r.token(x, keys.ScopeWebhooksWrite), `{"url":"http://127.0.0.1:9/"}`).into(r.t, &hook)
 	return hook.ID.String()
+}
+
+// onlyWebhookOf is webhookOf after all others are gone: an org may have few.
+func (r *rig) onlyWebhookOf(x tenant) string {
+	r.t.Helper()
+	for _, e := range r.config.Webhooks.Endpoints(x.org.ID) {
+		if err := r.config.WebhookCommands.Delete(r.ctx, x.org.ID, e.ID, webhooks.By{Actor: "test", At: r.clock.Now()}); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	return r.webhookOf(x)
 }
 
 func TestWebhookRoutes(t *testing.T) {

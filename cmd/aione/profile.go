@@ -116,7 +116,7 @@ func (o *output) profile(org billing.Org, p billing.Profile, anchor int) {
 	if !p.LowBalance.IsZero() {
 		add("low balance", p.LowBalance.Format(org.Currency)+" "+org.Currency)
 	}
-	o.table("Profile of "+org.Name, []string{"", ""}, rows)
+	o.table("Profile of "+org.Name, []string{"setting", "value"}, rows)
 }
 
 type adminOrgAccountCmd struct {
