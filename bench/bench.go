@@ -2,9 +2,10 @@
 // with a ceiling that is taken in the same run on the same machine: a figure alone
 // says more about the machine than about the program.
 //
-// Four measurements: ingest (log to queryable rows, against a bare insert loop),
+// Five measurements: ingest (log to queryable rows, against a bare insert loop),
 // events_api (HTTP to fsynced, against a server that only reads), dashboard
-// (latency over many rows), rebuild (against ingest).
+// (latency over many rows), rebuild (against ingest), ledger (closing a month of
+// many orgs, folding transfers, reading a balance).
 //
 // Invariants: every measurement has engines and a directory of its own and removes
 // them; what is compared runs alternately, several times, and the median counts;
@@ -44,10 +45,15 @@ type Report struct {
 	EventsAPI *EventsAPI `json:"events_api,omitempty"`
 	Dashboard *Dashboard `json:"dashboard,omitempty"`
 	Rebuild   *Rebuild   `json:"rebuild,omitempty"`
+
+	// The three of "ledger".
+	Invoices *Invoices `json:"invoices,omitempty"`
+	Ledger   *Fold     `json:"ledger,omitempty"`
+	Balance  *Balance  `json:"balance,omitempty"`
 }
 
 // Names of the measurements, in the order in which all of them run.
-var Names = []string{"ingest", "events_api", "dashboard", "rebuild"}
+var Names = []string{"ingest", "events_api", "dashboard", "rebuild", "ledger"}
 
 // Run takes the named measurements; no name means all.
 func Run(ctx context.Context, o Options, names ...string) (Report, error) {
@@ -84,6 +90,10 @@ func measure(ctx context.Context, o Options, name string, r *Report) (err error)
 		r.Dashboard, err = measureDashboard(ctx, o, &r.Machine)
 	case "rebuild":
 		r.Rebuild, err = measureRebuild(ctx, o, &r.Machine)
+	case "ledger":
+		if r.Ledger, r.Balance, err = measureFold(ctx, o); err == nil {
+			r.Invoices, err = measureInvoices(ctx, o, &r.Machine)
+		}
 	}
 	return err
 }
