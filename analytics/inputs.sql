@@ -1,14 +1,21 @@
--- What an invoice of one org counts: usage that occurred before the end of the
--- period and lies in the log up to the cut, less what the org's earlier invoices
--- have counted. Rows, not rollups. ClickHouse only sums; a cost is bounded
+-- What the invoices of many orgs count: for each org usage that occurred before the
+-- end of its period and lies in the log up to its cut, less what the org's earlier
+-- invoices have counted. Rows, not rollups. ClickHouse only sums; a cost is bounded
 -- (events.MaxCost), so the sum cannot overflow Decimal(38, 12).
 --
--- starts_ms ascends and begins with the lowest number there is: a row belongs to the
--- last start that is not after it, and span is how many real starts that is.
+-- place is the org's in the arrays, which have an element for each org. starts_ms
+-- are the starts of the spans of all orgs together, ascending, after the lowest
+-- number there is: a row belongs to the last start that is not after it. That splits
+-- the spans of one org at the starts of others, which the reader adds up again.
+WITH
+    transform(org_id, {orgs:Array(UUID)}, {places:Array(UInt32)}, toUInt32(0)) AS place,
+    toUnixTimestamp64Milli(occurred_at) AS at_ms
 SELECT
+    place,
     model,
     price_version,
-    indexOf({starts_ms:Array(Int64)}, start_ms) - 1 AS span,
+    roundDown(at_ms, {starts_ms:Array(Int64)}) AS start_ms,
+    at_ms < arrayElement({late_from_ms:Array(Int64)}, place) AS too_late,
     count(),
     sum(input_tokens),
     sum(cache_read_tokens),
@@ -18,13 +25,15 @@ SELECT
     sum(reasoning_tokens),
     sum(images),
     sum(cost),
+    sumIf(cost, at_ms >= arrayElement({paid_from_ms:Array(Int64)}, place)),
     groupBitXor(sipHash64(event_id, digest, cost)),
     sumWithOverflow(sipHash64(event_id, digest, cost))
 FROM usage_events
-WHERE org_id = {org:UUID}
+WHERE org_id IN {orgs:Array(UUID)}
     AND disposition = 'counted'
-    AND occurred_at < {end:DateTime64(3, 'UTC')}
-    AND stream_seq <= {cut:UInt64}
-    AND NOT (occurred_at < {start:DateTime64(3, 'UTC')} AND stream_seq <= {previous_cut:UInt64})
-GROUP BY model, price_version, roundDown(toUnixTimestamp64Milli(occurred_at), {starts_ms:Array(Int64)}) AS start_ms
-ORDER BY span, model, price_version
+    AND occurred_at < {last_end:DateTime64(3, 'UTC')}
+    AND at_ms < arrayElement({end_ms:Array(Int64)}, place)
+    AND stream_seq <= arrayElement({cuts:Array(UInt64)}, place)
+    AND NOT (at_ms < arrayElement({start_ms:Array(Int64)}, place) AND stream_seq <= arrayElement({previous_cuts:Array(UInt64)}, place))
+GROUP BY place, model, price_version, start_ms, too_late
+ORDER BY place, start_ms, model, price_version, too_late

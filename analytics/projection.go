@@ -50,9 +50,9 @@ func (p Projection) Watermark(ctx context.Context, org uuid.UUID) (Watermark, er
 	return Watermark{Seq: c.Seq, End: end, CountedThrough: c.RecordedAt}, nil
 }
 
-// Counted is the sequence of the org's shard up to which everything is in rows.
-func (p Projection) Counted(ctx context.Context, org uuid.UUID) (uint64, error) {
-	c, err := p.Checkpoint(ctx, p.Log.Shard(org))
+// CountedShard is the sequence of a shard up to which everything is in rows.
+func (p Projection) CountedShard(ctx context.Context, shard int) (uint64, error) {
+	c, err := p.Checkpoint(ctx, shard)
 	return c.Seq, err
 }
 

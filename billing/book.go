@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -15,17 +14,21 @@ import (
 	"aione/ledger"
 )
 
-// Book is the read model of orgs, teams, runs and invoices. It is safe for
-// concurrent use. What it returns is shared: do not change the slices inside.
+// Book is the read model of orgs, their plans, profiles and money, and of legal
+// entities and published plans. It is safe for concurrent use. What it returns is
+// shared: do not change the slices inside.
 type Book struct {
-	mu      sync.RWMutex
-	applied uint64
-	changed chan struct{} // closed and replaced by every Apply
-	orgs    map[uuid.UUID]*account
-	order   []uuid.UUID // of orgs, oldest first
-	series  map[seriesKey][]Numbered
-	staged  []events.Record   // the beginning of a batch
-	lastOn  map[string]uint64 // last sequence on each subject that commands write to
+	mu        sync.RWMutex
+	applied   uint64
+	changed   chan struct{} // closed and replaced by every Apply
+	orgs      map[uuid.UUID]*account
+	order     []uuid.UUID // of orgs, oldest first
+	series    map[seriesKey][]Numbered
+	published map[string][]Published // by code, oldest first
+	entities  map[string]LegalEntity
+	requests  map[requestKey]Request
+	staged    []events.Record   // the beginning of a batch
+	lastOn    map[string]uint64 // last sequence on each subject that commands write to
 }
 
 // account is all that is known of one org.
@@ -33,13 +36,24 @@ type account struct {
 	org      Org
 	zone     *time.Location
 	teams    []Team
-	runs     []Run  // oldest period first
-	plans    []Plan // assigned ones, oldest first
-	invoices []ledger.Invoice
-	journals map[uuid.UUID]ledger.Journal // by invoice
+	plans    []Plan    // assigned ones, oldest first
+	profiles []Profile // oldest first
+	runs     []Run     // oldest period first
+
+	state    *ledger.State
+	broken   error              // why state stands still: the entries contradict it
+	entries  []ledger.Entry     // all that moved its money, in order
+	legacy   map[uuid.UUID]bool // invoices from before journals were chained
+	invoices []*ledger.Invoice  // as issued: of entries
+	balance  balance
+	crossed  map[string]bool // thresholds announced, by subject
+	overdue  map[uuid.UUID]bool
+	changes  []Change
 }
 
+// seriesKey names a series of numbers. Kind is empty for invoices.
 type seriesKey struct {
+	kind        string
 	legalEntity string
 	year        int
 }
@@ -47,152 +61,14 @@ type seriesKey struct {
 // NewBook is an empty book; feed it the ledger's records by Apply.
 func NewBook() *Book {
 	return &Book{
-		changed: make(chan struct{}),
-		orgs:    make(map[uuid.UUID]*account),
-		series:  make(map[seriesKey][]Numbered),
-		lastOn:  make(map[string]uint64),
+		changed:   make(chan struct{}),
+		orgs:      make(map[uuid.UUID]*account),
+		series:    make(map[seriesKey][]Numbered),
+		published: make(map[string][]Published),
+		entities:  make(map[string]LegalEntity),
+		requests:  make(map[requestKey]Request),
+		lastOn:    make(map[string]uint64),
 	}
-}
-
-// Apply takes a record of the ledger, in the order of the log. Records of other
-// packages only move AppliedSeq; records applied before are ignored. After an
-// error the book must not be used: the log says something this build does not
-// understand.
-func (b *Book) Apply(r events.Record) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if r.Seq <= b.applied {
-		return nil
-	}
-	if err := b.stageOrApply(r); err != nil {
-		return fmt.Errorf("apply ledger sequence %d to the book: %w", r.Seq, err)
-	}
-	b.applied = r.Seq
-	close(b.changed)
-	b.changed = make(chan struct{})
-	return nil
-}
-
-// stageOrApply lets the records of a closing take effect together: they are one
-// batch in the log, whose last record is the one on the journal subject. Until it
-// comes a reader sees none of them, a command expects the sequences from before
-// the batch, and the log refuses it.
-func (b *Book) stageOrApply(r events.Record) error {
-	switch r.Type {
-	case TypeInvoiced, TypeClosedEmpty, TypeNumbered:
-		b.staged = append(b.staged, r)
-		return nil
-	case TypeInvoiceIssued, TypeNothingIssued:
-		for _, s := range b.staged {
-			if err := b.apply(s); err != nil {
-				return err
-			}
-		}
-		b.staged = nil
-	}
-	return b.apply(r)
-}
-
-func hasAnyPrefix(s string, prefixes ...string) bool {
-	return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(s, p) })
-}
-
-func (b *Book) apply(r events.Record) error {
-	// Every type counts here, also ones this build does not know: the log compares
-	// with the last message on the subject, whatever it says.
-	if hasAnyPrefix(r.Subject, "LEDGER.org.", planPrefix, "LEDGER.journal.", "LEDGER.series.") {
-		b.lastOn[r.Subject] = r.Seq
-	}
-	switch r.Type {
-	case TypeOrgCreated:
-		return b.applyOrg(r)
-	case TypeTeamCreated:
-		return b.applyTeam(r)
-	case TypePlanAssigned:
-		return b.applyPlan(r)
-	case TypeInvoiced, TypeClosedEmpty:
-		return b.applyRun(r)
-	case TypeNumbered:
-		return b.applyNumber(r)
-	case TypeInvoiceIssued:
-		return b.applyInvoice(r)
-	}
-	return nil
-}
-
-func (b *Book) applyOrg(r events.Record) error {
-	var org Org
-	if err := r.Into(&org); err != nil {
-		return err
-	}
-	if b.orgs[org.ID] != nil {
-		return fmt.Errorf("%w: org %s is created twice", ErrCorrupt, org.ID)
-	}
-	zone, err := zoneOf(org.Timezone)
-	if err != nil {
-		return err
-	}
-	b.orgs[org.ID] = &account{org: org, zone: zone, journals: make(map[uuid.UUID]ledger.Journal)}
-	b.order = append(b.order, org.ID)
-	return nil
-}
-
-func (b *Book) applyTeam(r events.Record) error {
-	var team Team
-	if err := r.Into(&team); err != nil {
-		return err
-	}
-	a, err := b.known(team.OrgID)
-	if err != nil {
-		return err
-	}
-	a.teams = append(a.teams, team)
-	return nil
-}
-
-func (b *Book) applyRun(r events.Record) error {
-	var run Run
-	if err := r.Into(&run); err != nil {
-		return err
-	}
-	run.RecordID = r.ID
-	a, err := b.known(run.OrgID)
-	if err != nil {
-		return err
-	}
-	a.runs = append(a.runs, run)
-	return nil
-}
-
-func (b *Book) applyNumber(r events.Record) error {
-	var n Numbered
-	if err := r.Into(&n); err != nil {
-		return err
-	}
-	key := seriesKey{n.LegalEntity, n.Year}
-	b.series[key] = append(b.series[key], n)
-	return nil
-}
-
-func (b *Book) applyInvoice(r events.Record) error {
-	var issued Issued
-	if err := r.Into(&issued); err != nil {
-		return err
-	}
-	a, err := b.known(issued.Invoice.OrgID)
-	if err != nil {
-		return err
-	}
-	a.invoices = append(a.invoices, issued.Invoice)
-	a.journals[issued.Invoice.ID] = issued.Journal
-	return nil
-}
-
-func (b *Book) known(orgID uuid.UUID) (*account, error) {
-	if a := b.orgs[orgID]; a != nil {
-		return a, nil
-	}
-	return nil, fmt.Errorf("%w: org %s was never created", ErrCorrupt, orgID)
 }
 
 // AppliedSeq is the ledger sequence of the last record applied.
@@ -279,8 +155,9 @@ func (b *Book) Team(orgID, id uuid.UUID) (Team, error) {
 	return Team{}, fmt.Errorf("team %s: %w", id, ErrNotFound)
 }
 
-// Invoices is a page (the first is 1) of an org's invoices, newest period first,
-// and how many there are in all. ErrNotFound when there is no such org.
+// Invoices is a page (the first is 1) of an org's invoices, the last issued first,
+// and how many there are in all. Status is issued, paid or void; whether an issued
+// one is overdue depends on the date. ErrNotFound when there is no such org.
 func (b *Book) Invoices(orgID uuid.UUID, page, pageSize int) (invoices []ledger.Invoice, total int, err error) {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
@@ -295,9 +172,8 @@ func (b *Book) Invoices(orgID uuid.UUID, page, pageSize int) (invoices []ledger.
 	if page > total/pageSize+1 { // also keeps the product below from overflowing
 		return nil, total, nil
 	}
-	// Periods are closed oldest first: the reverse of the log's order.
 	for i := total - 1 - (page-1)*pageSize; i >= 0 && len(invoices) < pageSize; i-- {
-		invoices = append(invoices, a.invoices[i])
+		invoices = append(invoices, a.standingInvoice(a.invoices[i]))
 	}
 	return invoices, total, nil
 }
@@ -307,10 +183,8 @@ func (b *Book) Invoice(orgID, id uuid.UUID) (ledger.Invoice, error) {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	if a := b.orgs[orgID]; a != nil {
-		for _, inv := range a.invoices {
-			if inv.ID == id {
-				return inv, nil
-			}
+		if inv := a.invoice(id); inv != nil {
+			return a.standingInvoice(inv), nil
 		}
 	}
 	return ledger.Invoice{}, fmt.Errorf("invoice %s: %w", id, ErrNotFound)
@@ -327,7 +201,7 @@ func (b *Book) LastInvoice(orgID uuid.UUID) (ledger.Invoice, error) {
 	if len(a.invoices) == 0 {
 		return ledger.Invoice{}, fmt.Errorf("invoice of org %s: %w", orgID, ErrNotFound)
 	}
-	return a.invoices[len(a.invoices)-1], nil
+	return a.standingInvoice(a.invoices[len(a.invoices)-1]), nil
 }
 
 // LastRun is the newest closed period of an org; false when none is closed yet.
@@ -365,28 +239,56 @@ func (b *Book) runs(orgID uuid.UUID) []Run {
 	return nil
 }
 
-// head is where an org's runs and a series of numbers end, at one moment.
-type head struct {
-	lastRun    Run // zero before the first
-	journalSeq uint64
-	seriesSeq  uint64
-	number     uint64 // the last one given
-}
-
-func (b *Book) head(orgID uuid.UUID, key seriesKey) head {
+// RunOf is the closing of an org's period; false while it is open.
+func (b *Book) RunOf(orgID uuid.UUID, label string) (Run, bool) {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	h := head{
-		journalSeq: b.lastOn[events.JournalSubject(orgID)],
-		seriesSeq:  b.lastOn[events.SeriesSubject(key.legalEntity, key.year)],
+	if a := b.orgs[orgID]; a != nil {
+		for _, run := range slices.Backward(a.runs) {
+			if run.Period.Label == label {
+				return run, true
+			}
+		}
 	}
-	if a := b.orgs[orgID]; a != nil && len(a.runs) > 0 {
-		h.lastRun = a.runs[len(a.runs)-1]
+	return Run{}, false
+}
+
+// money calls f with the view of an org as decide does, if its money can be moved:
+// the error is ErrCorrupt when the log contradicts itself about it.
+func (b *Book) money(orgID uuid.UUID, f func(v view) error) error {
+	return b.decide(orgID, func(v view) error {
+		if v.broken != nil {
+			return v.broken
+		}
+		return f(v)
+	})
+}
+
+// view is an org's account at one moment: what a decision rests on.
+type view struct {
+	*account
+	book       *Book
+	journalSeq uint64 // last on the org's journal subject
+}
+
+// numberAfter is the number that follows the given ones of a series, and the last
+// sequence on its subject.
+func (v view) numberAfter(key seriesKey) (n, seq uint64) {
+	if given := v.book.series[key]; len(given) > 0 {
+		n = given[len(given)-1].N
 	}
-	if numbers := b.series[key]; len(numbers) > 0 {
-		h.number = numbers[len(numbers)-1].N
+	return n + 1, v.book.lastOn[key.subject()]
+}
+
+// decide calls f with the view of an org, or returns ErrNotFound. f must not keep it.
+func (b *Book) decide(orgID uuid.UUID, f func(v view) error) error {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	a, err := b.find(orgID)
+	if err != nil {
+		return err
 	}
-	return h
+	return f(view{account: a, book: b, journalSeq: b.lastOn[events.JournalSubject(orgID)]})
 }
 
 // keysOf are the series in a fixed order. The caller holds the lock.
@@ -396,7 +298,7 @@ func (b *Book) keysOf() []seriesKey {
 		keys = append(keys, key)
 	}
 	slices.SortFunc(keys, func(x, y seriesKey) int {
-		return cmp.Or(cmp.Compare(x.legalEntity, y.legalEntity), cmp.Compare(x.year, y.year))
+		return cmp.Or(cmp.Compare(x.kind, y.kind), cmp.Compare(x.legalEntity, y.legalEntity), cmp.Compare(x.year, y.year))
 	})
 	return keys
 }

@@ -5,32 +5,34 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
 
 	"aione/catalog"
-	"aione/events"
 	"aione/ledger"
 )
 
 // Log is the part of the event log that the invoicer uses.
 type Log interface {
 	Ledger
-	// UsageLast is the sequence up to which the org's usage stream holds events now.
-	UsageLast(ctx context.Context, orgID uuid.UUID) (uint64, error)
+	Shard(orgID uuid.UUID) int
+	// UsageEnd is the sequence up to which a usage shard holds events now.
+	UsageEnd(ctx context.Context, shard int) (uint64, time.Time, error)
 }
 
 // UsageSource is the projection that counts usage.
 type UsageSource interface {
-	// Counted is the sequence of the org's usage stream up to which the projection
-	// has counted everything.
-	Counted(ctx context.Context, orgID uuid.UUID) (uint64, error)
-	// FirstUse is the earliest occurred_at among the org's usage counted so far that
-	// can be invoiced; false when there is none.
-	FirstUse(ctx context.Context, orgID uuid.UUID) (time.Time, bool, error)
-	// Inputs counts the usage of a period.
-	Inputs(ctx context.Context, q ledger.InputsQuery) (ledger.Inputs, error)
+	// CountedShard is the sequence of a usage shard up to which the projection has
+	// counted everything.
+	CountedShard(ctx context.Context, shard int) (uint64, error)
+	// FirstUse is the earliest occurred_at among the usage counted so far that can be
+	// invoiced, of each org that has any.
+	FirstUse(ctx context.Context, orgIDs []uuid.UUID) (map[uuid.UUID]time.Time, error)
+	// EachInputs counts the usage of a period of each of some orgs, which differ, and
+	// calls each in the order of the questions.
+	EachInputs(ctx context.Context, qs []ledger.InputsQuery, each func(i int, in ledger.Inputs) error) error
 }
 
 // Prices finds the price versions that usage was stamped with.
@@ -39,7 +41,14 @@ type Prices interface {
 	WaitFor(ctx context.Context, ledgerSeq uint64) error
 }
 
+// Auditor says whether log, rows and invoices agree.
+type Auditor interface {
+	// Red returns why they do not, nil if they do as far as is known.
+	Red(ctx context.Context) error
+}
+
 // Hooks are for tests: an error from a hook ends the run there, as a crash would.
+// They are called for each org of an atomic batch, one after the other.
 type Hooks struct {
 	BeforeBatch func(orgID uuid.UUID, p ledger.Period) error // all is computed, nothing written
 	AfterBatch  func(orgID uuid.UUID, p ledger.Period) error // all is written, nobody told
@@ -49,6 +58,7 @@ type Hooks struct {
 const (
 	DefaultTermsDays    = 30
 	DefaultMeteringWait = 30 * time.Second
+	DefaultGroupOrgs    = 200 // with at most five records each: an atomic batch has 1000 at most
 )
 
 // Invoicer closes the periods of orgs. Any number of them may run at once, in
@@ -62,51 +72,32 @@ type Invoicer struct {
 	Clock  func() time.Time // stamps invoices; UTC is not required
 	Logger *slog.Logger     // default slog.Default()
 
-	// Grace is how long a period stays open for stragglers after its end. Usage that
-	// comes later still is on the next invoice. Default 0.
+	// Grace is how long a period stays open for stragglers after its end, where the
+	// org's profile does not say. Usage that comes later still is on the next invoice.
+	// Default 0.
 	Grace     time.Duration
-	TermsDays int // until payment is due; default DefaultTermsDays
-
-	// MeteringWait bounds how long one run waits for the projection to catch up with
-	// the log, for all orgs together. Default DefaultMeteringWait.
-	MeteringWait time.Duration
+	TermsDays int // until payment is due, where the profile does not say; default DefaultTermsDays
 
 	// LateAgeMax bounds how long before the start of a period usage may have occurred
 	// to be on its invoice as late usage. What is older is not billed: the run that
 	// closes the period says how many rows and how much it was. 0 is no bound.
 	LateAgeMax time.Duration
 
-	Auditor   Auditor   // nil: nobody is asked
-	Standings Standings // nil: no thresholds of budgets and balances are announced
+	// MeteringWait bounds how long one run waits for the projection to catch up with
+	// the log, for all orgs together. Default DefaultMeteringWait.
+	MeteringWait time.Duration
 
-	GroupOrgs int    // orgs closed in one atomic batch at most; default DefaultGroupOrgs
+	Auditor   Auditor   // nil: nobody is asked
+	Standings Standings // nil: thresholds of budgets and balances are not announced
+	// WatchEvery is how often included usage is looked at. Default DefaultWatchEvery.
+	WatchEvery time.Duration
+
+	GroupOrgs int    // orgs closed in one atomic batch at most; default and most DefaultGroupOrgs
 	Actor     string // of the records written; default "invoicer"
 	Hooks     Hooks
-}
 
-// DefaultGroupOrgs is how many orgs are closed in one atomic batch.
-const DefaultGroupOrgs = 200
-
-// Auditor says whether log, rows and invoices agree.
-type Auditor interface {
-	// Red returns why they do not, nil if they do as far as is known.
-	Red(ctx context.Context) error
-}
-
-// ErrAuditorRed is returned when the auditor has found that log, rows and invoices
-// disagree: nothing is invoiced until they agree again.
-var ErrAuditorRed = errors.New("the auditor has found differences")
-
-// Standings knows what admission counts.
-type Standings interface {
-	Standing(orgID uuid.UUID) Spending
-}
-
-// Spending is what an org has spent of its limits now. Zero limits are none.
-type Spending struct {
-	Budget, Spent ledger.Amount // of the calendar month
-	Opened        bool          // there is a balance
-	Balance       ledger.Amount // without the credit limit
+	committing sync.Mutex
+	watched    time.Time // when included usage was looked at last
 }
 
 var (
@@ -119,7 +110,13 @@ var (
 	// ErrFuture is returned by RunDue for an instant that has not come yet: a period
 	// that is not over must not be closed.
 	ErrFuture = errors.New("cannot close periods of the future")
+	// ErrAuditorRed is returned when the auditor has found that log, rows and invoices
+	// disagree: nothing is invoiced until they agree again.
+	ErrAuditorRed = errors.New("the auditor has found differences")
 )
+
+// ReportIssuedMax bounds the invoices in a Report.
+const ReportIssuedMax = 1000
 
 // Report is what a run did.
 type Report struct {
@@ -128,213 +125,119 @@ type Report struct {
 	Empty    int              // periods closed without an invoice
 	Failed   int              // orgs that could not be brought up to date
 	Expired  int              // orgs with credits that expired
+	Overdue  int              // invoices that became overdue
+	Crossed  int              // thresholds that were announced
 	TooLate  uint64           // rows of late usage that were not billed: see Invoicer.LateAgeMax
 }
 
-// ReportIssuedMax bounds the invoices in a Report.
-const ReportIssuedMax = 1000
+// run is one run of an Invoicer.
+type run struct {
+	*Invoicer
+	asOf     time.Time
+	patience context.Context // ends when the projection has been waited for long enough
 
-// RunDue closes every period that is due at asOf, org by org, oldest first. It is
-// a catch-up: it does not matter when it ran last, or whether it was killed. A
+	mu     sync.Mutex // of what follows
+	report Report
+	errs   []error
+}
+
+// RunDue closes every period that is due at asOf, of each org the oldest first. It
+// is a catch-up: it does not matter when it ran last, or whether it was killed. A
 // failing org does not keep the others waiting; the error joins those of all
-// orgs, and the report says what was done regardless.
+// orgs, and the report says what was done regardless. It also ends credits that
+// have expired, and says which invoices are overdue and which thresholds were
+// crossed. When the auditor is red it does nothing.
 //
 // A period is due Grace after its end. The first period of an org is that of its
 // creation or of its earliest usage, whichever is older, and periods from before
 // the org's creation are due Grace after the creation: whoever imports history
 // has that long before it is invoiced.
+//
+// Orgs are taken in parts of a bounded number: one question to the projection, and
+// few atomic batches, for each.
 func (v *Invoicer) RunDue(ctx context.Context, asOf time.Time) (Report, error) {
-	var report Report
 	if now := v.Clock(); asOf.After(now) {
-		return report, fmt.Errorf("%w: %s is after %s", ErrFuture, asOf, now)
+		return Report{}, fmt.Errorf("%w: %s is after %s", ErrFuture, asOf, now)
+	}
+	if v.Auditor != nil {
+		if err := v.Auditor.Red(ctx); err != nil {
+			return Report{}, fmt.Errorf("invoice run: %w: %w", ErrAuditorRed, err)
+		}
 	}
 	if err := catchUp(ctx, v.Log, v.Book); err != nil {
-		return report, fmt.Errorf("invoice run: %w", err)
+		return Report{}, fmt.Errorf("invoice run: %w", err)
 	}
 	wait := v.MeteringWait
 	if wait == 0 {
 		wait = DefaultMeteringWait
 	}
-	patience, cancel := context.WithTimeout(ctx, wait)
+	r := &run{Invoicer: v, asOf: asOf}
+	var cancel context.CancelFunc
+	r.patience, cancel = context.WithTimeout(ctx, wait)
 	defer cancel()
-	var errs []error
-	for _, org := range v.Book.Orgs() {
-		if err := v.runOrg(ctx, patience, job{org: org, asOf: asOf, report: &report}); err != nil {
-			report.Failed++
-			errs = append(errs, fmt.Errorf("invoice org %s: %w", org.ID, err))
-		}
+	r.closeAll(ctx)
+	for _, step := range []func(context.Context) error{r.expireCredits, r.markOverdue, r.settleBalances, r.watch} {
 		if ctx.Err() != nil {
-			break // the other orgs would only say the same
+			break // the other steps would only say the same
+		}
+		if err := step(ctx); err != nil {
+			r.errs = append(r.errs, err)
 		}
 	}
-	return report, errors.Join(errs...)
+	return r.report, errors.Join(r.errs...)
 }
 
-// job is one org in one run.
-type job struct {
-	org    Org
-	zone   *time.Location
-	asOf   time.Time
-	report *Report
+// failed notes that an org could not be brought up to date.
+func (r *run) failed(orgID uuid.UUID, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.report.Failed++
+	r.errs = append(r.errs, fmt.Errorf("invoice org %s: %w", orgID, err))
 }
 
-// runOrg closes the due periods of one org. Whenever another invoicer was at the
-// same org it looks again from the start, with a new cut.
-func (v *Invoicer) runOrg(ctx, patience context.Context, j job) error {
-	var err error
-	if j.zone, err = v.Book.Zone(j.org.ID); err != nil {
-		return err
+// by is who the records of the invoicer name.
+func (v *Invoicer) by(reason string) By {
+	by := By{Actor: v.Actor, Reason: reason, At: v.Clock().UTC().Truncate(time.Millisecond)}
+	if by.Actor == "" {
+		by.Actor = "invoicer"
 	}
-	for range attemptsMax {
-		if last, ok := v.Book.LastRun(j.org.ID); ok && !v.due(j, last.Period.Next(j.zone)) {
-			return nil // the usual case, without asking anybody
-		}
-		again, err := v.closeDue(ctx, patience, j)
-		if err != nil || !again {
-			return err
-		}
-	}
-	return fmt.Errorf("%w, %d times in a row", events.ErrConflict, attemptsMax)
+	return by
 }
 
-// closeDue takes a cut and closes all periods that are due at it. Again is true
-// when another invoicer got in between.
-func (v *Invoicer) closeDue(ctx, patience context.Context, j job) (again bool, err error) {
-	cut, err := v.takeCut(ctx, patience, j.org.ID)
-	if err != nil {
-		return false, err
+// graceOf is how long an org's periods stay open after their end.
+func (v *Invoicer) graceOf(a *account, at time.Time) time.Duration {
+	if grace := a.profileAt(at).Grace; grace != nil {
+		return *grace
 	}
-	for {
-		// What is computed below follows this run; commit voids it, or the log
-		// refuses it, if another run of this org comes between.
-		last, _ := v.Book.LastRun(j.org.ID)
-		period, err := v.nextPeriod(ctx, j, last)
-		if err != nil || !v.due(j, period) {
-			return false, err
-		}
-		if cut < last.Cut {
-			// Either another invoicer went past our cut, which a new cut shows …
-			if end, err := v.Log.UsageLast(ctx, j.org.ID); err != nil || end >= last.Cut {
-				return true, err
-			}
-			// … or the log has lost what was counted.
-			return false, fmt.Errorf("%w: it ends at %d, period %s was cut at %d", ErrLogWentBack, cut, last.Period.Label, last.Cut)
-		}
-		c := closing{job: j, period: period, cut: cut, previousCut: last.Cut, after: last.RecordID}
-		if err := v.compute(ctx, &c); err != nil {
-			return false, fmt.Errorf("period %s: %w", period.Label, err)
-		}
-		again, err := v.commit(ctx, &c)
-		if err != nil {
-			return false, fmt.Errorf("period %s: %w", period.Label, err)
-		}
-		if again {
-			return true, nil
-		}
-	}
+	return v.Grace
 }
 
-// takeCut decides up to where usage is counted: the end of the org's log now. It
-// returns when the projection has counted that far.
-func (v *Invoicer) takeCut(ctx, patience context.Context, orgID uuid.UUID) (uint64, error) {
-	cut, err := v.Log.UsageLast(ctx, orgID)
-	if err != nil {
-		return 0, err
-	}
-	// Each price that usage before the cut was stamped with is in the ledger by now.
-	end, err := v.Log.LedgerEnd(ctx)
-	if err != nil {
-		return 0, err
-	}
-	if err := v.Book.WaitFor(ctx, end); err != nil {
-		return 0, err
-	}
-	if err := v.Prices.WaitFor(ctx, end); err != nil {
-		return 0, err
-	}
-	for {
-		counted, err := v.Usage.Counted(ctx, orgID)
-		if err != nil {
-			return 0, err
-		}
-		if counted >= cut {
-			return cut, nil
-		}
-		select {
-		case <-patience.Done():
-			if ctx.Err() != nil {
-				return 0, ctx.Err()
-			}
-			return 0, fmt.Errorf("%w: counted up to %d of %d", ErrMeteringBehind, counted, cut)
-		case <-time.After(countedPollInterval):
-		}
-	}
-}
-
-const countedPollInterval = 50 * time.Millisecond
-
-// nextPeriod is the oldest period that is not closed. Call it after takeCut, so
-// that the earliest usage is one that has been counted.
-func (v *Invoicer) nextPeriod(ctx context.Context, j job, last Run) (ledger.Period, error) {
-	if last.RecordID != uuid.Nil {
-		return last.Period.Next(j.zone), nil
-	}
-	first := j.org.CreatedAt
-	used, ok, err := v.Usage.FirstUse(ctx, j.org.ID)
-	if err != nil {
-		return ledger.Period{}, err
-	}
-	if ok && used.Before(first) {
-		first = used
-	}
-	return ledger.PeriodOf(first, j.zone), nil
-}
-
-func (v *Invoicer) due(j job, p ledger.Period) bool {
+// due reports whether a period of an org may be closed.
+func (v *Invoicer) due(a *account, p ledger.Period, asOf time.Time) bool {
 	open := p.End
-	if open.Before(j.org.CreatedAt) {
-		open = j.org.CreatedAt
+	if open.Before(a.org.CreatedAt) {
+		open = a.org.CreatedAt
 	}
 	// Whatever the grace: a period that is not over is never due.
-	return !j.asOf.Before(p.End) && !j.asOf.Before(open.Add(v.Grace))
+	return !asOf.Before(p.End) && !asOf.Before(open.Add(v.graceOf(a, asOf)))
 }
 
-// Drafts are the invoices of an org's open periods as they would be issued now,
-// oldest first: of those that have ended and are in their grace, and the current
-// one last. Periods without anything to bill are left out.
-func (v *Invoicer) Drafts(ctx context.Context, orgID uuid.UUID) ([]ledger.Invoice, error) {
-	return nil, fmt.Errorf("drafts: %w", errNotBuilt)
+// nextPeriod is the oldest period of an org that is not closed. Of an org without
+// closed periods firstUse is the earliest usage, zero for none.
+func (a *account) nextPeriod(firstUse time.Time) (ledger.Period, error) {
+	if n := len(a.runs); n > 0 {
+		return a.runs[n-1].Period.Next(a.zone), nil
+	}
+	first := a.org.CreatedAt
+	if !firstUse.IsZero() && firstUse.Before(first) {
+		first = firstUse
+	}
+	return ledger.AnchoredPeriodOf(first, a.zone, a.anchor())
 }
 
-// Upcoming is the invoice of the org's current period as if the period ended
-// now: a draft, without number. It counts what the projection has counted and
-// waits for nothing; Cut says how far that is. It returns ErrNotFound, or
-// ledger.ErrNothingToBill when there is no usage yet.
-func (v *Invoicer) Upcoming(ctx context.Context, orgID uuid.UUID) (ledger.Invoice, error) {
-	org, err := v.Book.Org(orgID)
-	if err != nil {
-		return ledger.Invoice{}, err
+func (a *account) lastRun() Run {
+	if n := len(a.runs); n > 0 {
+		return a.runs[n-1]
 	}
-	zone, err := v.Book.Zone(orgID)
-	if err != nil {
-		return ledger.Invoice{}, err
-	}
-	cut, err := v.Usage.Counted(ctx, orgID)
-	if err != nil {
-		return ledger.Invoice{}, err
-	}
-	c := closing{job: job{org: org, zone: zone}, period: ledger.PeriodOf(v.Clock(), zone), cut: cut, previousCut: cut}
-	last, _ := v.Book.LastRun(orgID)
-	if last.Period.End.Equal(c.period.Start) && last.Cut <= cut {
-		c.previousCut = last.Cut
-	}
-	// Else the period before is still open: what is older than this one belongs to
-	// that, and none of it is late.
-	if err := v.compute(ctx, &c); err != nil {
-		return ledger.Invoice{}, err
-	}
-	if c.empty {
-		return ledger.Invoice{}, fmt.Errorf("upcoming invoice of org %s: %w", orgID, ledger.ErrNothingToBill)
-	}
-	return c.draft, nil
+	return Run{}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"aione/events"
 	"aione/ledger"
 )
 
@@ -44,8 +45,18 @@ type Run struct {
 	Period      ledger.Period `json:"period"`
 	Cut         uint64        `json:"cut"`          // usage up to this sequence was counted
 	PreviousCut uint64        `json:"previous_cut"` // cut of the org's previous run, 0 for its first
-	InvoiceID   uuid.UUID     `json:"invoice_id"`   // zero when there was no usage
+	InvoiceID   uuid.UUID     `json:"invoice_id"`   // zero when there was nothing to bill
 	Number      string        `json:"number,omitempty"`
+
+	// Segments are those of a period without an invoice: late usage is billed by them.
+	Segments []ledger.Segment `json:"segments,omitempty"`
+	// BalanceSpent is the cost at list price of the usage counted here that the org's
+	// balance at admission has paid for.
+	BalanceSpent ledger.Amount `json:"balance_spent,omitzero"`
+	// Late usage from before LateFrom was not billed: so many rows, for so much.
+	LateFrom    time.Time     `json:"late_from,omitzero"`
+	TooLateRows uint64        `json:"too_late_rows,omitempty"`
+	TooLateCost ledger.Amount `json:"too_late_cost,omitzero"`
 
 	RecordID uuid.UUID `json:"-"` // of the record that closed the period
 }
@@ -60,20 +71,40 @@ const (
 	TypeInvoiced      = "period.invoiced"     // on RunSubject; Data: Run
 	TypeClosedEmpty   = "period.closed_empty" // on RunSubject; Data: Run
 	TypeNumbered      = "invoice.numbered"    // on SeriesSubject; Data: Numbered
-	TypeInvoiceIssued = "invoice.issued"      // on JournalSubject; Data: Issued
+	TypeInvoiceIssued = "invoice.issued"      // on JournalSubject; Data: ledger.Entry, see Issued
 	TypeNothingIssued = "invoice.none"        // on JournalSubject; Data: Run; orders an empty closing among the org's others
 )
 
-// Numbered is one number of a series, given to one invoice.
+// Numbered gives numbers of a series to invoices, or to credit notes: N to the
+// first, the ones after it to More.
 type Numbered struct {
+	Series      string    `json:"series,omitempty"` // empty: invoices; SeriesCreditNotes
 	LegalEntity string    `json:"legal_entity"`
 	Year        int       `json:"year"`
 	N           uint64    `json:"n"` // 1 is the first
 	OrgID       uuid.UUID `json:"org_id"`
-	InvoiceID   uuid.UUID `json:"invoice_id"`
+	InvoiceID   uuid.UUID `json:"invoice_id"` // or the credit note's
+	More        []Given   `json:"more,omitempty"`
 }
 
-// Issued is an invoice with its bookings.
+// Given is what a number was given to.
+type Given struct {
+	OrgID     uuid.UUID `json:"org_id"`
+	InvoiceID uuid.UUID `json:"invoice_id"`
+}
+
+// SeriesCreditNotes is the series of credit notes, each legal entity's own.
+const SeriesCreditNotes = "CN"
+
+// subject is where the numbers of a series are given.
+func (k seriesKey) subject() string {
+	if k.kind != "" { // no legal entity has a colon in its code
+		return events.SeriesSubject(k.kind+":"+k.legalEntity, k.year)
+	}
+	return events.SeriesSubject(k.legalEntity, k.year)
+}
+
+// Issued is an invoice with its bookings: a ledger.Entry, as it is written.
 type Issued struct {
 	Invoice ledger.Invoice `json:"invoice"`
 	Journal ledger.Journal `json:"journal"`

@@ -161,46 +161,45 @@ func (p Plan) sameTerms(q Plan) bool {
 // there is no such org, ErrInvalid, ErrIdempotency, and ErrNotEnforced (also an
 // ErrInvalid) for a plan that blocks.
 func (c Commands) AssignPlan(ctx context.Context, orgID uuid.UUID, plan Plan, by By) (Outcome[Plan], error) {
-	now, fromNow := by.At.UTC().Truncate(time.Millisecond), plan.EffectiveFrom.IsZero()
-	var result Plan
-	err := c.decide(ctx, func() (*events.Append, error) {
-		last := c.Book.LastOn(planSubject(orgID)) // before the look: what is decided on must not be newer
-		org, err := c.Book.Org(orgID)
-		if err != nil {
-			return nil, err
-		}
-		p := plan
-		if err := p.completeFor(org, now); err != nil {
-			return nil, err
-		}
-		plans := c.Book.plansOf(orgID)
-		for i, old := range plans {
-			again := p.EffectiveFrom.Equal(old.EffectiveFrom) || fromNow && i == len(plans)-1 && !now.Before(old.EffectiveFrom)
-			if again && p.sameTerms(old) {
-				result = old
-				return nil, nil
-			}
-		}
-		if p.EffectiveFrom.Before(now) {
-			return nil, fmt.Errorf("%w: effective_from %s is past", ErrInvalid, p.EffectiveFrom)
-		}
-		if n := len(plans); n > 0 && !p.EffectiveFrom.After(plans[n-1].EffectiveFrom) {
-			return nil, fmt.Errorf("%w: plan %s starts at %s, the next must start later", ErrInvalid, plans[n-1].Code, plans[n-1].EffectiveFrom)
-		}
-		result = p
-		return appendTo(planSubject(orgID), last, TypePlanAssigned, Assigned{OrgID: orgID, Plan: p}, by)
-	})
-	if err != nil {
-		return Outcome[Plan]{}, fmt.Errorf("assign plan %.70s to org %s: %w", plan.Code, orgID, err)
-	}
-	return Outcome[Plan]{Result: result}, nil
+	return c.assign(ctx, command{"assign plan", orgID, plan}, by, func() (Plan, error) { return plan, nil })
 }
 
-func (b *Book) applyPlan(r events.Record) error {
-	var assigned Assigned
-	if err := r.Into(&assigned); err != nil {
-		return err
-	}
+// assign gives an org the plan that choose comes up with.
+func (c Commands) assign(ctx context.Context, q command, by By, choose func() (Plan, error)) (Outcome[Plan], error) {
+	return carryOut(ctx, c, q, by, func(b *batch) (Plan, error) {
+		subject := planSubject(q.OrgID)
+		last := c.Book.LastOn(subject) // before the look: what is decided on must not be newer
+		org, err := c.Book.Org(q.OrgID)
+		if err != nil {
+			return Plan{}, err
+		}
+		p, err := choose()
+		if err != nil {
+			return Plan{}, err
+		}
+		fromNow := p.EffectiveFrom.IsZero()
+		if err := p.completeFor(org, b.by.At); err != nil {
+			return Plan{}, err
+		}
+		plans := c.Book.plansOf(q.OrgID)
+		for i, old := range plans {
+			again := p.EffectiveFrom.Equal(old.EffectiveFrom) || fromNow && i == len(plans)-1 && !b.by.At.Before(old.EffectiveFrom)
+			if again && p.sameTerms(old) {
+				return old, nil
+			}
+		}
+		if p.EffectiveFrom.Before(b.by.At) {
+			return Plan{}, fmt.Errorf("%w: effective_from %s is past", ErrInvalid, p.EffectiveFrom)
+		}
+		if n := len(plans); n > 0 && !p.EffectiveFrom.After(plans[n-1].EffectiveFrom) {
+			return Plan{}, fmt.Errorf("%w: plan %s starts at %s, the next must start later", ErrInvalid, plans[n-1].Code, plans[n-1].EffectiveFrom)
+		}
+		b.add(subject, last, TypePlanAssigned, Assigned{OrgID: q.OrgID, Plan: p})
+		return p, nil
+	})
+}
+
+func (b *Book) applyPlan(assigned Assigned) error {
 	a, err := b.known(assigned.OrgID)
 	if err != nil {
 		return err
@@ -211,6 +210,15 @@ func (b *Book) applyPlan(r events.Record) error {
 	}
 	a.plans = append(a.plans, p)
 	return nil
+}
+
+// moneyPlans are the plans as far as money goes.
+func (a *account) moneyPlans() []ledger.Plan {
+	plans := make([]ledger.Plan, len(a.plans))
+	for i, p := range a.plans {
+		plans[i] = ledger.Plan{Code: p.Code, Terms: p.Terms, From: p.EffectiveFrom}
+	}
+	return plans
 }
 
 // PlanAt is the plan of an org at an instant, or ErrNotFound when there is no

@@ -11,7 +11,7 @@ import (
 // Types of the records that say what became of an invoice, on its own subject and
 // in the batch that made it so; their data is a StatusChange.
 const (
-	TypeInvoicePaid    = "invoice.paid"    // nothing is open any more; also at once, when credits paid all
+	TypeInvoicePaid    = "invoice.paid"    // nothing is due any more; also at once, when credits paid all
 	TypeInvoiceVoided  = "invoice.voided"  // by a credit note
 	TypeInvoiceOverdue = "invoice.overdue" // written by the invoicer, once
 )
@@ -25,9 +25,62 @@ type StatusChange struct {
 	Status    ledger.Status `json:"status"`
 	Currency  string        `json:"currency"`
 	Total     ledger.Amount `json:"total"`
-	Open      ledger.Amount `json:"open"` // what is still to be paid
+	Due       ledger.Amount `json:"due"` // what is still to be paid
 	DueDate   ledger.Date   `json:"due_date"`
 	CauseID   uuid.UUID     `json:"cause_id,omitzero"` // the payment, credit note …
+}
+
+const invoicePrefix = "LEDGER.invoice."
+
+// invoiceSubject carries what becomes of an invoice.
+func invoiceSubject(orgID, invoiceID uuid.UUID) string {
+	return invoicePrefix + orgID.String() + "." + invoiceID.String()
+}
+
+func newStatusChange(inv *ledger.Invoice, status ledger.Status, due ledger.Amount, cause uuid.UUID) StatusChange {
+	return StatusChange{OrgID: inv.OrgID, InvoiceID: inv.ID, Number: inv.Number, Period: inv.Period.Label, Status: status,
+		Currency: inv.Currency, Total: inv.Total, Due: due, DueDate: inv.DueDate, CauseID: cause}
+}
+
+// addStatuses says what an entry makes of invoices. The journal's record, in the
+// same batch, orders these.
+func (b *batch) addStatuses(v view, e ledger.Entry) {
+	paid := func(inv *ledger.Invoice) {
+		b.addUnchecked(invoiceSubject(inv.OrgID, inv.ID), TypeInvoicePaid, newStatusChange(inv, ledger.StatusPaid, ledger.Amount{}, e.Journal.CauseID))
+	}
+	switch {
+	case e.Invoice != nil:
+		if e.Invoice.Total.IsZero() {
+			paid(e.Invoice)
+		}
+	case e.Payment != nil:
+		for _, part := range e.Payment.Allocations {
+			if s, ok := v.state.Invoice(part.InvoiceID); ok && s.Due.Cmp(part.Amount) == 0 {
+				paid(s.Invoice)
+			}
+		}
+	case e.CreditNote != nil:
+		s, ok := v.state.Invoice(e.CreditNote.InvoiceID)
+		switch {
+		case !ok:
+		case e.CreditNote.Full:
+			b.addUnchecked(invoiceSubject(v.org.ID, s.Invoice.ID), TypeInvoiceVoided, newStatusChange(s.Invoice, ledger.StatusVoid, ledger.Amount{}, e.CreditNote.ID))
+		case !s.Due.IsZero() && s.Due.Cmp(e.CreditNote.OffDue) == 0:
+			paid(s.Invoice)
+		}
+	}
+}
+
+func (b *Book) applyOverdue(c StatusChange) error {
+	a, err := b.known(c.OrgID)
+	if err != nil {
+		return err
+	}
+	if a.overdue == nil {
+		a.overdue = make(map[uuid.UUID]bool)
+	}
+	a.overdue[c.InvoiceID] = true
+	return nil
 }
 
 // Types of the records of thresholds, each on a subject that is written once.
@@ -36,11 +89,18 @@ const (
 	TypeBalanceLow    = "balance.low"              // Data: BalanceLow
 )
 
+// What a BudgetCrossed is of.
+const (
+	OfBudget         = "budget"
+	OfIncludedTokens = "included_tokens"
+	OfIncludedAmount = "included_amount"
+)
+
 // BudgetCrossed says that a percentage of something was reached in a period.
 type BudgetCrossed struct {
 	OrgID    uuid.UUID     `json:"org_id"`
-	Period   string        `json:"period"` // label; the budget's calendar month, or the billing period
-	Of       string        `json:"of"`     // "budget", "included_tokens" or "included_amount"
+	Period   string        `json:"period"` // label; of a budget the calendar month, else the billing period
+	Of       string        `json:"of"`     // OfBudget …
 	Pct      int           `json:"pct"`
 	Used     ledger.Amount `json:"used"` // money, or tokens
 	Limit    ledger.Amount `json:"limit"`

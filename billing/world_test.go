@@ -78,7 +78,7 @@ func (w *world) setClock(s string) {
 func (w *world) node() *node {
 	w.Helper()
 	n := &node{catalog: catalog.New(), book: billing.NewBook()}
-	n.Commands = billing.Commands{Log: w.log, Book: n.book}
+	n.Commands = billing.Commands{Log: w.log, Book: n.book, Prices: n.catalog}
 	n.Invoicer = &billing.Invoicer{
 		Log: w.log, Book: n.book, Prices: n.catalog, Usage: w.usage, Clock: w.clock,
 		Logger: slog.New(slog.DiscardHandler), MeteringWait: 10 * time.Second,
@@ -203,7 +203,7 @@ func (w *world) awaitCounted(org billing.Org) {
 		w.Fatal(err)
 	}
 	for {
-		if counted, _ := w.usage.Counted(w.ctx, org.ID); counted >= last {
+		if counted, _ := w.usage.CountedShard(w.ctx, 0); counted >= last {
 			return
 		}
 		time.Sleep(time.Millisecond)
@@ -270,44 +270,62 @@ func (m *memoryUsage) count(seq uint64, us []events.Usage) bool {
 	return true
 }
 
-func (m *memoryUsage) Counted(context.Context, uuid.UUID) (uint64, error) {
+func (m *memoryUsage) CountedShard(context.Context, int) (uint64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.counted, nil
 }
 
-func (m *memoryUsage) FirstUse(_ context.Context, orgID uuid.UUID) (first time.Time, ok bool, err error) {
+func (m *memoryUsage) FirstUse(_ context.Context, orgIDs []uuid.UUID) (map[uuid.UUID]time.Time, error) {
 	if m.beforeFirstUse != nil {
 		m.beforeFirstUse()
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	first := make(map[uuid.UUID]time.Time)
 	for _, r := range m.rows {
-		if r.OrgID == orgID && !r.Sandbox && (!ok || r.OccurredAt.Before(first)) {
-			first, ok = r.OccurredAt, true
+		if at, ok := first[r.OrgID]; slices.Contains(orgIDs, r.OrgID) && !r.Sandbox && (!ok || r.OccurredAt.Before(at)) {
+			first[r.OrgID] = r.OccurredAt
 		}
 	}
-	return first, ok, nil
+	return first, nil
 }
 
-func (m *memoryUsage) Inputs(_ context.Context, q ledger.InputsQuery) (ledger.Inputs, error) {
+func (m *memoryUsage) EachInputs(ctx context.Context, qs []ledger.InputsQuery, each func(int, ledger.Inputs) error) error {
+	for i, q := range qs {
+		if err := each(i, m.inputs(q)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *memoryUsage) inputs(q ledger.InputsQuery) (in ledger.Inputs) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	type group struct{ model, version, origin string }
+	type group struct {
+		model, version, origin string
+		segment                int
+	}
 	groups := make(map[group]*ledger.Quantity)
-	var in ledger.Inputs
 	for _, r := range m.rows {
 		late := r.OccurredAt.Before(q.Start)
 		if r.OrgID != q.OrgID || r.Sandbox || !r.OccurredAt.Before(q.End) || r.seq > q.Cut || late && r.seq <= q.PreviousCut {
 			continue
 		}
-		g := group{r.Model, r.PriceVersion, ""}
-		if late {
-			begun := sort.Search(len(q.Spans), func(i int) bool { return q.Spans[i].Start.After(r.OccurredAt) })
-			g.origin = q.SpanOf(begun).Origin
+		if !q.PaidFrom.IsZero() && !r.OccurredAt.Before(q.PaidFrom) {
+			in.Paid = in.Paid.Add(r.Cost)
 		}
+		if r.OccurredAt.Before(q.LateFrom) {
+			in.TooLateRows++
+			in.TooLateCost = in.TooLateCost.Add(r.Cost)
+			continue
+		}
+		begun := sort.Search(len(q.Spans), func(i int) bool { return q.Spans[i].Start.After(r.OccurredAt) })
+		span := q.SpanOf(begun)
+		g := group{r.Model, r.PriceVersion, span.Origin, span.Segment}
 		if groups[g] == nil {
-			groups[g] = &ledger.Quantity{Model: g.model, PriceVersion: g.version, Late: late, Origin: g.origin, Cost: decimal.Decimal{}}
+			groups[g] = &ledger.Quantity{Model: g.model, PriceVersion: g.version, Late: late, Origin: g.origin, Segment: g.segment, Cost: decimal.Decimal{}}
 		}
 		sum := groups[g]
 		sum.Tokens.Input += r.Tokens.Input
@@ -319,5 +337,5 @@ func (m *memoryUsage) Inputs(_ context.Context, q ledger.InputsQuery) (ledger.In
 	for _, sum := range groups {
 		in.Quantities = append(in.Quantities, *sum)
 	}
-	return in, nil
+	return in
 }

@@ -98,12 +98,12 @@ func (p *platform) leaseHolder(ingesters []*role) *process {
 
 // rowsThrough is the last sequence that is in rows.
 func (p *platform) rowsThrough(projection interface {
-	Counted(context.Context, uuid.UUID) (uint64, error)
+	CountedShard(context.Context, int) (uint64, error)
 }) uint64 {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), startWithin)
 	defer cancel()
-	seq, err := projection.Counted(ctx, uuid.Nil)
+	seq, err := projection.CountedShard(ctx, 0)
 	if err != nil {
 		p.t.Fatal(err)
 	}

@@ -99,7 +99,7 @@ func (in *BillInput) checkTerms() error {
 	if err := in.checkNext(); err != nil {
 		return err
 	}
-	if err := checkTaxes(in.TaxRates); err != nil {
+	if err := CheckTaxes(in.TaxRates); err != nil {
 		return fmt.Errorf("%w: %w", ErrBillInput, err)
 	}
 	if err := checkCredits(in.Credits, in.Currency); err != nil {

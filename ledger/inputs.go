@@ -19,12 +19,14 @@ import (
 //	occurred_at < End
 //	AND stream_seq <= Cut
 //	AND NOT (occurred_at < Start AND stream_seq <= PreviousCut)
+//	AND occurred_at >= LateFrom
 //	AND it is counted (no copy of an event already counted, not set aside)
 //	AND it is not sandbox usage
 //
 // It is late when occurred_at < Start: it belongs to a period that was closed at
 // PreviousCut, before the row arrived. As cuts of an org never fall, each row is
-// in the answer of exactly one of the org's periods.
+// in the answer of exactly one of the org's periods. Those that only LateFrom
+// keeps out are told of in TooLateRows and TooLateCost.
 //
 // Rows are grouped by (model, price version, span), where a row's span is the
 // number of Spans whose Start is not after occurred_at:
@@ -39,6 +41,8 @@ type InputsQuery struct {
 	Cut         uint64    // sequence in the org's USAGE stream; rows after it are not counted yet
 	PreviousCut uint64    // cut of the org's previous period, 0 when there is none
 	Spans       []Span    // ascending; see SpansOf
+	LateFrom    time.Time // not after Start; zero: usage is never too late
+	PaidFrom    time.Time // see Inputs.Paid; zero: nothing is asked
 }
 
 // Span is a stretch of time from Start to the next span's: a segment of the
@@ -128,6 +132,14 @@ type Inputs struct {
 	// RowsDigest identifies the exact set of rows. It must not depend on their
 	// order. This package only stores and hashes it; it may be empty.
 	RowsDigest string `json:"rows_digest,omitempty"`
+
+	// What follows is no part of an invoice, and is not kept with it. Rows of usage
+	// from before LateFrom, and what was stamped on them:
+	TooLateRows uint64          `json:"-"`
+	TooLateCost decimal.Decimal `json:"-"`
+	// Paid is what was stamped on all rows, those that came too late included, that
+	// occurred at PaidFrom or later: usage that a balance has paid already.
+	Paid decimal.Decimal `json:"-"`
 }
 
 // ErrInputs is returned when Inputs contradict themselves: the source that

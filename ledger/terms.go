@@ -135,7 +135,8 @@ func checkPct(pct decimal.Decimal) error {
 	return nil
 }
 
-func checkTaxes(rates []TaxRate) error {
+// CheckTaxes returns ErrTerms unless an org may be charged the taxes.
+func CheckTaxes(rates []TaxRate) error {
 	if len(rates) > taxRatesMax {
 		return fmt.Errorf("%w: %d tax rates, at most %d", ErrTerms, len(rates), taxRatesMax)
 	}
