@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 	"github.com/shopspring/decimal"
 	"golang.org/x/sync/errgroup"
@@ -43,8 +42,10 @@ type usageLog struct {
 	end uint64
 }
 
-// UsageLast is the sequence of the last row.
-func (l usageLog) UsageLast(context.Context, uuid.UUID) (uint64, error) { return l.end, nil }
+// UsageEnd is the sequence of the last row.
+func (l usageLog) UsageEnd(context.Context, int) (uint64, time.Time, error) {
+	return l.end, time.Time{}, nil
+}
 
 // closeMonths makes a world with the first n orgs, closes their month, and checks
 // that every row is on an invoice.

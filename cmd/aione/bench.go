@@ -12,7 +12,7 @@ import (
 )
 
 type benchCmd struct {
-	Name       string `arg:"" optional:"" enum:",ingest,events_api,dashboard,rebuild" default:"" help:"ingest, events_api, dashboard or rebuild; default all."`
+	Name       string `arg:"" optional:"" enum:",ingest,events_api,dashboard,rebuild,ledger" default:"" help:"ingest, events_api, dashboard, rebuild or ledger; default all."`
 	Size       int    `help:"Events or rows of each measurement. Default: what fits a minute on two cores."`
 	CPUProfile string `name:"cpuprofile" type:"path" help:"Write a CPU profile of this process (not of the ClickHouse child) to this file."`
 }
@@ -68,6 +68,9 @@ func (o *output) bench(r bench.Report) {
 	}
 	if r.Rebuild != nil {
 		o.benchRebuild(r.Rebuild)
+	}
+	if r.Invoices != nil {
+		o.benchLedger(r.Invoices, r.Ledger, r.Balance)
 	}
 }
 
@@ -126,4 +129,15 @@ func (o *output) benchRebuild(b *bench.Rebuild) {
 	}
 	o.table(fmt.Sprintf("Rebuild of %s events: %s events/s against %s for the first ingest, ratio %.2f", thousands(uint64(b.Events)), rate(b.EventsPerS), rate(b.IngestPerS), b.Ratio),
 		[]string{"round", "ingest s", "rebuild: fill s", "compare, exchange s", "ratio", "of the fill alone", "of CPU"}, rows)
+}
+
+func (o *output) benchLedger(in *bench.Invoices, f *bench.Fold, b *bench.Balance) {
+	o.table(fmt.Sprintf("Closing a month: %s rows, made in %.0f s", thousands(in.Rows), in.FillSeconds),
+		[]string{"orgs", "rows", "seconds", "invoices a second", "heap at most, MB"}, [][]string{
+			{"1", thousands(in.BigOrgRows), fmt.Sprintf("%.2f", in.SecondsOneBigOrg), "", ""},
+			{thousands(uint64(in.Orgs)), thousands(in.Rows), fmt.Sprintf("%.2f", in.SecondsAllOrgs), rate(in.InvoicesPerS), figure(float64(in.HeapPeakBytes) / 1e6)},
+		})
+	o.say("  An invoice takes %.2f ms of CPU in Go and %.2f ms in ClickHouse, and leaves %s bytes in the books.", in.CPUGoMS, in.CPUClickHouseMS, rate(in.HeapPerOrgBytes))
+	o.say("  Ledger: %s transfers a second into %d accounts; a snapshot of %d bytes is read in %.2f ms instead. Balance of the account that all %s passed through: p99 %.6f ms.",
+		rate(f.TransfersPerS), f.Accounts, f.SnapshotBytes, f.SnapshotReadMS, thousands(b.Transfers), b.P99MS)
 }
