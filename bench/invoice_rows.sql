@@ -8,10 +8,9 @@ INSERT INTO usage_events
     outcome, usage_source, http_status, latency_ms, ttft_ms, latency_class, ttft_class, stream, producer, external_id)
 WITH
     number < {big:UInt64} AS is_big,
-    intDiv({rows:UInt64} - {big:UInt64} + {orgs:UInt64} - 1, {orgs:UInt64}) AS other_rows,
-    if(is_big, 0, 1 + intDiv(number - {big:UInt64}, other_rows)) AS org,
-    if(is_big, number, (number - {big:UInt64}) % other_rows) AS nth,
-    if(is_big, {big:UInt64}, other_rows) AS of,
+    if(is_big, 0, 1 + (number - {big:UInt64}) % {orgs:UInt64}) AS org,
+    if(is_big, number, intDiv(number - {big:UInt64}, {orgs:UInt64})) AS nth,
+    if(is_big, {big:UInt64}, intDiv({rows:UInt64} - {big:UInt64}, {orgs:UInt64}) + 1) AS of,
     fromUnixTimestamp64Milli(toInt64({from_ms:Int64} + intDiv(nth * {span_ms:Int64}, of)), 'UTC') AS at,
     rand(1) % length({inputs:Array(UInt32)}) + 1 AS drawn,
     {inputs:Array(UInt32)}[drawn] AS input,
