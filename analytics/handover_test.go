@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -202,6 +203,70 @@ func TestZombieIsTurnedBackByTheRows(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.wantExactly(c)
+}
+
+// fleeting is a lease that is lost between the batch and its insert, of a holder
+// whose clock would let the insert pass.
+type fleeting struct {
+	deluded
+	lost atomic.Bool
+}
+
+func (l *fleeting) Valid() bool { return !l.lost.Load() }
+
+// The lease is asked for last of all before an insert.
+func TestNothingIsInsertedWithoutTheLease(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	crashLog(t, r, seedOf(t))
+	lease := &fleeting{}
+	err := <-r.start(r.ctx, r.writer(), lease, func(in *Ingester) {
+		in.Failpoint = func(at string) error {
+			lease.lost.Store(at == "before_insert")
+			return nil
+		}
+	})
+	if !errors.Is(err, ErrLeaseLost) {
+		t.Fatalf("it ended with %v, want ErrLeaseLost", err)
+	}
+	if at := r.checkpoint(); at.Rows != 0 {
+		t.Fatalf("%d rows were inserted after the lease was lost", at.Rows)
+	}
+}
+
+// Who goes on after another has written knows the ids that the other has counted.
+func TestWhatAnotherHasCountedIsKnown(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	g := newUsageGen(8, 3, simStart)
+	us := g.take(200)
+	for i := 0; i < len(us); i += 10 {
+		r.publish(us[i : i+10]...)
+	}
+	asleep, wake := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	ended := r.start(r.ctx, r.writer(), deluded{}, func(in *Ingester) {
+		in.BatchRows = 10 // it reads a few batches ahead, and not to the end
+		in.Until = r.end() + 1
+		in.Failpoint = func(at string) error {
+			if at == "fetched" {
+				once.Do(func() {
+					close(asleep)
+					<-wake
+				})
+			}
+			return nil
+		}
+	})
+	<-asleep
+	r.ingest()
+	r.publish(us[len(us)-10:]...) // what the sleeper has not read
+	close(wake)
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	r.wantDispositions(map[string]uint64{"counted": 200, "duplicate": 10})
+	r.wantAudit()
 }
 
 // The insert of a holder that lost its lease is ended before its successor reads

@@ -117,6 +117,19 @@ func TestRebuild(t *testing.T) {
 	}
 }
 
+func TestLedger(t *testing.T) {
+	r := measured(t, "ledger", 40_000)
+	positive(t, r, "invoices", "seconds_10k_orgs", "seconds_one_big_org", "invoices_per_s", "heap_peak_bytes")
+	positive(t, r, "ledger", "transfers_per_s", "snapshot_bytes")
+	positive(t, r, "balance", "p99_ms")
+	if in := r.Invoices; in.Orgs != 20 || in.Rows != 40_000 || in.BigOrgRows != 20_000 {
+		t.Errorf("it measured %+v", in)
+	}
+	if r.Balance.Transfers != 40_000 {
+		t.Errorf("the balance has %d transfers behind it", r.Balance.Transfers)
+	}
+}
+
 func TestUnknownNames(t *testing.T) {
 	if _, err := Run(t.Context(), Options{Trace: []Request{{Prompt: 1}}}, "speed"); err == nil {
 		t.Error("a measurement that does not exist was taken")

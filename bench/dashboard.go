@@ -157,16 +157,12 @@ func (r *rig) fillDashboard(ctx context.Context, d *Dashboard) error {
 	g.SetLimit(runtime.NumCPU())
 	for i := range dashboardSlices {
 		g.Go(func() error {
-			// One thread and one block: one part a partition, as from the ingester.
 			params := clickhouse.Parameters{
 				"rows": fmt.Sprint(perSlice), "small": fmt.Sprint(perSlice / smallShare), "orgs": fmt.Sprint(dashboardOrgs),
 				"from_ms": fmt.Sprint(dashboardFrom.Add(time.Duration(i) * span).UnixMilli()), "span_ms": fmt.Sprint(span.Milliseconds()),
 				"first_seq": fmt.Sprint(1 + uint64(i)*perSlice), "inputs": inputs, "outputs": outputs,
 			}
-			ctx := clickhouse.Context(gctx, clickhouse.WithParameters(params), clickhouse.WithSettings(clickhouse.Settings{
-				"max_threads": 1, "max_insert_threads": 1, "max_block_size": 1 << 16, "max_execution_time": 0,
-				"min_insert_block_size_rows": perSlice, "min_insert_block_size_bytes": 0,
-			}))
+			ctx := clickhouse.Context(gctx, clickhouse.WithParameters(params), clickhouse.WithSettings(onePart(perSlice)))
 			if err := conn.Exec(ctx, insertDashboardRows); err != nil {
 				return fmt.Errorf("make rows: %w", err)
 			}
