@@ -93,7 +93,32 @@ func TestFinanceCommands(t *testing.T) {
 	if rows, err := csv.NewReader(strings.NewReader(focus)).ReadAll(); err != nil || len(rows) < 10 {
 		t.Errorf("FOCUS has %d rows: %v", len(rows), err)
 	}
+	p.checkWebhookCommands(say, refuse)
 	p.verify()
+}
+
+// checkWebhookCommands sets an endpoint up, changes it and takes it away.
+func (p *platform) checkWebhookCommands(say func(string, ...string) string, refuse func(string, ...string)) {
+	p.t.Helper()
+	const url = "http://127.0.0.1:9/hook"
+	refuse("https://", "admin", "webhook", "create", "Acme", url)
+	say("whsec_", "admin", "webhook", "create", "Acme", url, "--webhook-loopback", "--events", "invoice.issued,invoice.paid")
+	refuse("has this URL already", "admin", "webhook", "create", "Acme", url, "--webhook-loopback")
+	var list []struct{ ID string }
+	p.aione(&list, "admin", "webhook", "list", "Acme")
+	if len(list) != 1 {
+		p.t.Fatalf("%d endpoints", len(list))
+	}
+	id := list[0].ID
+	say("message msg_", "admin", "webhook", "test", "Acme", id)
+	say("webhook.test", "admin", "webhook", "deliveries", "Acme", id)
+	say("disabled: on holiday", "admin", "--reason", "on holiday", "webhook", "disable", "Acme", id)
+	refuse("disabled", "admin", "webhook", "test", "Acme", id)
+	say("enabled", "admin", "webhook", "enable", "Acme", id)
+	say("messages are sent again", "admin", "webhook", "replay", "Acme", id, "--since", "2026-01-01T00:00:00Z")
+	say("whsec_", "admin", "webhook", "rotate", "Acme", id)
+	say("is deleted", "admin", "webhook", "delete", "Acme", id)
+	refuse("not found", "admin", "webhook", "enable", "Acme", id)
 }
 
 // checkFinanceDocuments explains a line, and writes each document of an invoice.

@@ -46,6 +46,10 @@ func (s *Server) billingRoutes() []route {
 			path: root + "/invoices/upcoming", id: "getUpcomingInvoice", summary: "Get Upcoming Invoice",
 			doc:   "The current period as if it ended now: a draft. A period with nothing to bill so far is a draft of zero.",
 			heavy: true, serve: s.upcomingInvoice, params: document, answer: invoice, refusals: noDocument[:1],
+		}, route{
+			path: root + "/invoices/drafts", id: "listDrafts", summary: "List Drafts",
+			doc:   "The invoices of all open periods as they would be issued now, the oldest first: of those that have ended and are in their grace, and of the current one.",
+			heavy: true, serve: s.listDrafts, answer: success{of: []invoiceDetail{}, counted: true},
 		})
 	}
 	routes = append(routes, s.exportRoutes(root, "", ofCaller)...)

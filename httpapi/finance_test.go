@@ -125,7 +125,16 @@ func TestAMonthOfFinance(t *testing.T) {
 	at := time.Date(2026, 10, 10, 0, 0, 0, 0, time.UTC)
 	p.use("gpt-4o", at, events.Tokens{Input: 2_000_000, Output: 500_000})
 	p.use("gpt-4o-mini", at, events.Tokens{Input: 700_000})
+	p.clock.set(time.Date(2026, 10, 31, 16, 0, 1, 0, time.UTC)) // the month is over, and not closed
+	var drafts []invoiceDetail
+	p.get("/api/v1/billing/invoices/drafts", p.x.token).into(t, &drafts)
+	if len(drafts) == 0 || drafts[0].PeriodEnd != "2026-10-31" || drafts[0].Status != "draft" || drafts[0].InvoiceNo != "" {
+		t.Fatalf("drafts = %+v", drafts)
+	}
 	inv := p.closeMonth()
+	if inv.Total != drafts[0].Total || len(inv.Lines) != len(drafts[0].Lines) {
+		t.Errorf("the draft comes to %s, the invoice to %s", drafts[0].Total, inv.Total)
+	}
 	if inv.Status != "issued" || inv.DueDate != "2026-11-29" || inv.AmountDue != inv.Total || len(inv.Taxes) != 1 || inv.CreditsApplied != "50.00" {
 		t.Errorf("invoice = %+v", inv)
 	}

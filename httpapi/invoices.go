@@ -252,6 +252,23 @@ func (s *Server) upcomingInvoice(w http.ResponseWriter, r *http.Request, caller 
 	return s.answerInvoice(w, r, &inv)
 }
 
+// listDrafts serves GET /api/v1/billing/invoices/drafts.
+func (s *Server) listDrafts(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
+	if _, err := s.vouch(r.Context(), w, caller.OrgID); err != nil {
+		return err
+	}
+	drafts, err := s.config.Upcoming.Drafts(r.Context(), caller.OrgID)
+	if err != nil {
+		return err
+	}
+	list := make([]invoiceDetail, len(drafts))
+	for i := range drafts {
+		list[i] = newInvoiceDetail(&drafts[i], billing.Standing{}, ledger.StatusDraft)
+	}
+	writeJSON(w, http.StatusOK, list)
+	return nil
+}
+
 func (s *Server) emptyDraft(orgID uuid.UUID, cut uint64) (ledger.Invoice, error) {
 	org, err := s.config.Orgs.Org(orgID)
 	if err != nil {

@@ -61,10 +61,13 @@ type Orgs interface {
 	Orgs() []billing.Org
 }
 
-// Upcoming drafts the invoice of the current period: billing.Invoicer.
+// Upcoming drafts the invoices of open periods: billing.Invoicer.
 type Upcoming interface {
 	// Upcoming returns ledger.ErrNothingToBill when there is no usage yet.
 	Upcoming(ctx context.Context, orgID uuid.UUID) (ledger.Invoice, error)
+	// Drafts are those of all open periods, the oldest first: the ended ones in their
+	// grace, and the current one.
+	Drafts(ctx context.Context, orgID uuid.UUID) ([]ledger.Invoice, error)
 }
 
 // Usage answers from the rows: analytics.Projection. Any error means that there
