@@ -155,7 +155,7 @@ func (r *run) watchIncluded(ctx context.Context, b *batch, now time.Time) error 
 			}
 			err := r.Book.decide(id, func(v view) error {
 				period, err := ledger.AnchoredPeriodOf(now, v.zone, v.anchor())
-				if err == nil {
+				if err == nil && !v.lastRun().Period.End.After(period.Start) { // else the clock was turned back
 					c := r.newClosing(v, period, cuts[shard], cuts[shard])
 					cs, qs = append(cs, c), append(qs, c.query)
 				}

@@ -27,8 +27,9 @@ type world struct {
 	log   *events.Log
 	usage *memoryUsage
 
-	mu  sync.Mutex
-	now time.Time
+	mu     sync.Mutex
+	now    time.Time
+	ledger []events.Record // all so far
 }
 
 // node is one process of the platform: its own read models, fed from the log.
@@ -53,6 +54,14 @@ func newWorld(t *testing.T) *world {
 	w := &world{T: t, ctx: ctx, log: log, usage: &memoryUsage{}, now: instant("2023-12-10T00:00:00Z")}
 	var done sync.WaitGroup
 	done.Go(func() { w.usage.follow(ctx, log) })
+	done.Go(func() {
+		_ = log.Follow(ctx, 0, func(r events.Record) error { // ctx ends it
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.ledger = append(w.ledger, r)
+			return nil
+		})
+	})
 	t.Cleanup(func() {
 		cancel()
 		done.Wait()

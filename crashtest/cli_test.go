@@ -276,6 +276,11 @@ func TestQuarantine(t *testing.T) {
 		t.Errorf("after the replay the API says %s, want 2 requests with 3 prompt tokens", got)
 	}
 	p.verify()
+	for _, command := range []string{"verify", "rebuild"} { // for people, but not on a terminal
+		if c := runAione(t, p.env, command); c.code != 0 || c.stdout == "" {
+			t.Errorf("%s: exit %d: %s%s", command, c.code, c.stdout, c.stderr)
+		}
+	}
 }
 
 // TestUp runs everything in one process, kills that, and starts it again.
