@@ -166,6 +166,15 @@ func (p *office) checkDocuments(inv invoiceDetail) {
 			t.Errorf("the PDF %s changes", lang)
 		}
 	}
+	// Who is entered later does not change what was sent.
+	before := p.get(path, p.x.token, "Accept", "application/pdf").body
+	p.clock.set(testNow.Add(time.Second))
+	p.ok("PUT", "/admin/v1/legal-entities/AIONE", `{"name":"Another Ltd."}`, http.StatusOK, nil)
+	p.ok("PUT", p.org+"/billing-profile", `{"bill_to":{"name":"Somebody Else"}}`, http.StatusOK, nil)
+	if after := p.get(path, p.x.token, "Accept", "application/pdf").body; after != before {
+		t.Error("an issued invoice names those who were entered after it")
+	}
+	p.ok("PUT", p.org+"/billing-profile", `{"bill_to":{"name":"Acme 贸易"},"tax_rates":[{"name":"VAT","pct":"6"}]}`, http.StatusOK, nil)
 	if a := p.get(path+"?lang=fr", p.x.token, "Accept", "application/pdf"); a.status != http.StatusUnprocessableEntity {
 		t.Errorf("lang=fr = %d %s", a.status, a.body)
 	}
