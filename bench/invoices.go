@@ -5,13 +5,10 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
-	"runtime"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
-	"golang.org/x/sync/errgroup"
 )
 
 // Invoices says how long the invoicer takes to close a month: of one org with half
@@ -76,8 +73,7 @@ func measureInvoices(ctx context.Context, o Options, m *Machine) (_ *Invoices, e
 	})
 }
 
-// fillInvoiceRows makes the month inside ClickHouse, a slice of time after the
-// other.
+// fillInvoiceRows makes the month inside ClickHouse.
 func (r *rig) fillInvoiceRows(ctx context.Context, in *Invoices) error {
 	conn, err := r.driver(database)
 	if err != nil {
@@ -85,48 +81,17 @@ func (r *rig) fillInvoiceRows(ctx context.Context, in *Invoices) error {
 	}
 	defer conn.Close()
 	r.options.Step(fmt.Sprintf("make %d rows of %d orgs inside ClickHouse", in.Rows, in.Orgs))
-	progress := r.options.Progress("rows")
-	inputs, outputs := sampleParams(r.options.Trace)
 	perSlice := in.Rows / invoiceSlices
 	in.Rows, in.BigOrgRows = perSlice*invoiceSlices, perSlice/2*invoiceSlices
 	if int(perSlice-perSlice/2) < in.Orgs-1 {
 		return fmt.Errorf("%d rows are too few", in.Rows)
 	}
-	span := invoiceMonth.AddDate(0, 1, 0).Sub(invoiceMonth) / invoiceSlices
-	if err := conn.Exec(ctx, "SYSTEM STOP MERGES"); err != nil {
-		return fmt.Errorf("stop merges: %w", err)
-	}
-	began := time.Now()
-	var done atomic.Uint64
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(runtime.NumCPU())
-	for i := range invoiceSlices {
-		g.Go(func() error {
-			params := clickhouse.Parameters{
-				"rows": fmt.Sprint(perSlice), "big": fmt.Sprint(perSlice / 2), "orgs": fmt.Sprint(in.Orgs - 1),
-				"from_ms": fmt.Sprint(invoiceMonth.Add(time.Duration(i) * span).UnixMilli()), "span_ms": fmt.Sprint(span.Milliseconds()),
-				"first_seq": fmt.Sprint(1 + uint64(i)*perSlice), "inputs": inputs, "outputs": outputs, "models": sqlTexts(invoiceModels),
-			}
-			ctx := clickhouse.Context(gctx, clickhouse.WithParameters(params), clickhouse.WithSettings(onePart(perSlice)))
-			if err := conn.Exec(ctx, insertInvoiceRows); err != nil {
-				return fmt.Errorf("make rows: %w", err)
-			}
-			progress(done.Add(perSlice), in.Rows)
-			return nil
-		})
-	}
-	err = g.Wait()
-	in.FillSeconds = round(time.Since(began).Seconds(), 1)
+	took, err := r.fillSlices(ctx, conn, filling{
+		insert: insertInvoiceRows, slices: invoiceSlices, rows: perSlice, from: invoiceMonth, span: invoiceMonth.AddDate(0, 1, 0).Sub(invoiceMonth),
+		params: clickhouse.Parameters{"big": fmt.Sprint(perSlice / 2), "orgs": fmt.Sprint(in.Orgs - 1), "models": sqlTexts(invoiceModels)},
+	})
+	in.FillSeconds = round(took.Seconds(), 1)
 	return err
-}
-
-// onePart makes an INSERT of so many rows one thread, one block and so one part a
-// partition, as those of the ingester are.
-func onePart(rows uint64) clickhouse.Settings {
-	return clickhouse.Settings{
-		"max_threads": 1, "max_insert_threads": 1, "max_block_size": 1 << 16, "max_execution_time": 0,
-		"min_insert_block_size_rows": rows, "min_insert_block_size_bytes": 0,
-	}
 }
 
 // sqlTexts is an array parameter of texts without quotes in them.
