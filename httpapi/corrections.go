@@ -141,6 +141,9 @@ func (s *Server) remedyOf(inv *ledger.Invoice, m *Remedy, members given) (billin
 		}
 		r.TaxRates = &rates
 	}
+	if t := m.Terms; t != nil && (t.RPMLimit != nil || t.TPMLimit != nil || len(t.ModelsAllowed) > 0) {
+		return r, invalid("value_error", "limits and allowed models change no invoice", "body", "terms")
+	}
 	if m.Terms != nil {
 		plan, err := s.planOf("", "", m.Terms)
 		if err != nil {

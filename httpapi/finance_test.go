@@ -40,7 +40,7 @@ type office struct {
 
 func newOffice(t *testing.T) *office {
 	t.Helper()
-	p := &office{rig: newRig(t, embedded.Open(t))}
+	p := &office{rig: newRig(t, embedded.Open(t), func(c *Config) { c.Lines = c.Usage.(Lines) })}
 	p.clock.set(time.Date(2026, 10, 1, 1, 0, 0, 0, time.UTC))
 	p.x = p.tenant("acme", "")
 	p.root = p.token(p.x, keys.ScopeAdmin)
@@ -166,6 +166,15 @@ func (p *office) checkDocuments(inv invoiceDetail) {
 			t.Errorf("the PDF %s changes", lang)
 		}
 	}
+	// Who is entered later does not change what was sent.
+	before := p.get(path, p.x.token, "Accept", "application/pdf").body
+	p.clock.set(testNow.Add(time.Second))
+	p.ok("PUT", "/admin/v1/legal-entities/AIONE", `{"name":"Another Ltd."}`, http.StatusOK, nil)
+	p.ok("PUT", p.org+"/billing-profile", `{"bill_to":{"name":"Somebody Else"}}`, http.StatusOK, nil)
+	if after := p.get(path, p.x.token, "Accept", "application/pdf").body; after != before {
+		t.Error("an issued invoice names those who were entered after it")
+	}
+	p.ok("PUT", p.org+"/billing-profile", `{"bill_to":{"name":"Acme 贸易"},"tax_rates":[{"name":"VAT","pct":"6"}]}`, http.StatusOK, nil)
 	if a := p.get(path+"?lang=fr", p.x.token, "Accept", "application/pdf"); a.status != http.StatusUnprocessableEntity {
 		t.Errorf("lang=fr = %d %s", a.status, a.body)
 	}
@@ -199,7 +208,22 @@ func (p *office) checkDocuments(inv invoiceDetail) {
 func (p *office) checkExplained(inv invoiceDetail) {
 	t := p.t
 	t.Helper()
+	var tiers uint64
 	for _, l := range inv.Lines {
+		if l.Kind == "tier" {
+			tiers += l.Quantity
+		}
+	}
+	for _, l := range inv.Lines {
+		var behind []lineEvent
+		p.get(fmt.Sprintf("/api/v1/billing/invoices/%s/lines/%d/events", inv.ID, l.N), p.x.token).into(t, &behind)
+		var sum uint64
+		for _, e := range behind {
+			sum += e.Quantity
+		}
+		if want := map[string]uint64{"usage": l.Quantity, "tier": tiers}[l.Kind]; sum != want {
+			t.Errorf("the events behind line %d, %s, come to %d, want %d", l.N, l.Kind, sum, want)
+		}
 		var e explanation
 		p.get(fmt.Sprintf("/api/v1/billing/invoices/%s/lines/%d/explain", inv.ID, l.N), p.x.token).into(t, &e)
 		if len(e.Steps) == 0 || e.Line.Amount != l.Amount || (e.Price != nil) != (l.PriceVersion != "") {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"regexp"
+	"strings"
 	"time"
 
 	"aione/billing"
@@ -199,7 +200,11 @@ func planRefused(err error) error {
 	case errors.Is(err, ledger.ErrTerms):
 		return refused(err)
 	case errors.Is(err, billing.ErrInvalid):
-		return invalid("value_error", "the plan must start now or later, at a whole millisecond, and after the plan before", "body", "effective_from")
+		text := why(err, billing.ErrInvalid)
+		if strings.Contains(text, "effective_from") || strings.Contains(text, "must start later") {
+			return invalid("value_error", text, "body", "effective_from")
+		}
+		return invalid("value_error", text, "body")
 	}
 	return refused(err)
 }

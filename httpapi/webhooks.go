@@ -153,6 +153,10 @@ func (s *Server) onWebhook(serve func(w http.ResponseWriter, r *http.Request, ca
 		if err != nil {
 			return err
 		}
+		// What is another org's is not there, whatever else is wrong.
+		if _, err := s.config.Webhooks.Endpoint(caller.OrgID, id); err != nil {
+			return webhookRefused(err)
+		}
 		return webhookRefused(serve(w, r, caller, id))
 	}
 }
