@@ -30,6 +30,8 @@ type account struct {
 	limit   amount
 	blocked uint64 // equal to org.turn while a waiting claim is short here
 	now     month  // the newest
+	near    lease  // of one of the months, beside it: a lease elsewhere is one more miss of the cache
+	isNear  bool   // near is in use
 
 	// What a request does not touch stands behind: a million accounts do not fit a cache.
 	scope  Scope
@@ -79,9 +81,10 @@ func (a *account) open(p, oldest periodIndex) *month {
 	if m := a.month(p); m != nil {
 		return m
 	}
-	a.others = slices.DeleteFunc(a.others, func(m month) bool { return m.period < oldest })
+	a.others = slices.DeleteFunc(a.others, func(m month) bool { return m.period < oldest && a.drop(m) })
 	switch {
 	case a.now.period == 0 || a.now.period != forever && a.now.period < oldest:
+		a.drop(a.now)
 		a.now = month{period: p}
 		return &a.now
 	case p > a.now.period:
@@ -91,6 +94,23 @@ func (a *account) open(p, oldest periodIndex) *month {
 	}
 	a.others = append(a.others, month{period: p})
 	return &a.others[len(a.others)-1]
+}
+
+// drop frees what a month that is let go of had beside the account.
+func (a *account) drop(m month) bool {
+	if m.lease == &a.near {
+		a.near, a.isNear = lease{}, false
+	}
+	return true
+}
+
+// newLease is a lease of nothing, the one beside the account if it is free.
+func (a *account) newLease() *lease {
+	if a.isNear {
+		return &lease{}
+	}
+	a.isNear = true
+	return &a.near
 }
 
 // verdict says whether a bound fits an account.

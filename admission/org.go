@@ -81,7 +81,7 @@ func (o *org) key(id uuid.UUID) *member {
 func (o *org) open(a *account, p, oldest periodIndex) *month {
 	m := a.open(p, oldest)
 	if o.shared && m.lease == nil {
-		m.lease = &lease{}
+		m.lease = a.newLease()
 	}
 	return m
 }

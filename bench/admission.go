@@ -21,7 +21,8 @@ import (
 // process does there, and it is one replica of a real log; what is written to the
 // log by a request is measured elsewhere.
 type Admission struct {
-	US          float64 `json:"us"` // key check, limit check and reservation of a request, one after the other
+	US          float64 `json:"us"`    // key check, limit check and reservation of a request, one after the other
+	P5US        float64 `json:"us_p5"` // the same of the fastest twentieth: what others on the machine do not add to
 	VerifyUS    float64 `json:"verify_us"`
 	ReserveUS   float64 `json:"reserve_us"`
 	SettleUS    float64 `json:"settle_us"`   // besides, when the request has ended

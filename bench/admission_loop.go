@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -32,12 +33,13 @@ func (b *admissionBench) run(ctx context.Context, a *Admission) error {
 	}
 	a.FirstUseMS = round(millis(time.Since(began))/float64(a.Orgs), 3)
 	b.o.Step(fmt.Sprintf("%d rounds of requests of %d keys", admissionRounds, a.HotKeys))
-	var both, verify, settle, allocs, parallel []float64
+	var both, fastest, verify, settle, allocs, parallel []float64
 	for range admissionRounds {
 		r, err := b.round(ctx, rand.Perm(a.HotKeys))
 		if err != nil {
 			return err
 		}
+		fastest = append(fastest, r.fastest)
 		both, verify, settle, allocs = append(both, r.both), append(verify, r.verify), append(settle, r.settle), append(allocs, r.allocs)
 		p, err := b.onEveryCore(ctx, rand.Perm(a.HotKeys))
 		if err != nil {
@@ -46,6 +48,7 @@ func (b *admissionBench) run(ctx context.Context, a *Admission) error {
 		parallel = append(parallel, p)
 	}
 	a.US, a.VerifyUS, a.SettleUS = round(median(both), 3), round(median(verify), 3), round(median(settle), 3)
+	a.P5US = round(median(fastest), 3)
 	a.ReserveUS = round(a.US-a.VerifyUS, 3)
 	a.AllocsEach, a.ParallelUS = round(median(allocs), 1), round(median(parallel), 3)
 	return nil
@@ -62,7 +65,7 @@ func (b *admissionBench) firstUse(ctx context.Context, a *Admission) error {
 				continue
 			}
 			clients.Go(func() {
-				h, err := b.letIn(ctx, i, events.NewID())
+				h, err := b.letIn(ctx, arrival{b.secrets[i], events.NewID()})
 				if err != nil {
 					errs <- err
 					return
@@ -77,7 +80,7 @@ func (b *admissionBench) firstUse(ctx context.Context, a *Admission) error {
 }
 
 // admissionRound is what one request took, in µs.
-type admissionRound struct{ both, verify, settle, allocs float64 }
+type admissionRound struct{ both, fastest, verify, settle, allocs float64 }
 
 // timedTogether is how many requests are timed as one. Figures are medians over
 // these: they say more than a mean on a machine that others use too.
@@ -87,17 +90,15 @@ const timedTogether = 128
 func (b *admissionBench) round(ctx context.Context, order []int) (r admissionRound, err error) {
 	var both, verify, settle []float64
 	holds := make([]admission.Hold, 0, admissionBatch)
-	ids := make([]uuid.UUID, timedTogether)
+	some := make([]arrival, 0, timedTogether)
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	for some := range slices.Chunk(order, timedTogether) {
-		for i := range ids {
-			ids[i] = events.NewID() // the gateway has it already
-		}
+	for keys := range slices.Chunk(order, timedTogether) {
+		some = b.arrivals(some[:0], keys)
 		began := time.Now()
-		for i, key := range some {
-			h, err := b.letIn(ctx, key, ids[i])
+		for _, one := range some {
+			h, err := b.letIn(ctx, one)
 			if err != nil {
 				return r, err
 			}
@@ -121,17 +122,19 @@ func (b *admissionBench) round(ctx context.Context, order []int) (r admissionRou
 	if len(holds) > 0 {
 		settle = append(settle, usEach(began, len(holds)))
 	}
-	for some := range slices.Chunk(order, timedTogether) {
+	for keys := range slices.Chunk(order, timedTogether) {
+		some = b.arrivals(some[:0], keys)
 		began := time.Now()
-		for _, key := range some {
-			if _, err := b.n.Keys.Verify(b.secrets[key], time.Now()); err != nil {
+		for _, one := range some {
+			if _, err := b.n.Keys.Verify(one.secret, time.Now()); err != nil {
 				return r, err
 			}
 		}
 		verify = append(verify, usEach(began, len(some)))
 	}
-	r.both, r.verify, r.settle = median(both), median(verify), median(settle)
-	r.allocs = float64(after.Mallocs-before.Mallocs) / float64(len(order))
+	slices.Sort(both)
+	r.both, r.fastest, r.verify, r.settle = median(both), both[len(both)/20], median(verify), median(settle)
+	r.allocs = float64(after.Mallocs-before.Mallocs)/float64(len(order)) - 1 // the copy of the secret
 	return r, nil
 }
 
@@ -139,14 +142,28 @@ func usEach(began time.Time, n int) float64 {
 	return float64(time.Since(began)) / float64(time.Microsecond) / float64(n)
 }
 
+// arrival is a request as it comes from the network: its secret has just been read,
+// and the gateway has given it an id.
+type arrival struct {
+	secret string
+	id     uuid.UUID
+}
+
+func (b *admissionBench) arrivals(some []arrival, keys []int) []arrival {
+	for _, key := range keys {
+		some = append(some, arrival{strings.Clone(b.secrets[key]), events.NewID()})
+	}
+	return some
+}
+
 // letIn is what is measured.
-func (b *admissionBench) letIn(ctx context.Context, key int, id uuid.UUID) (admission.Hold, error) {
+func (b *admissionBench) letIn(ctx context.Context, r arrival) (admission.Hold, error) {
 	now := time.Now()
-	k, err := b.n.Keys.Verify(b.secrets[key], now)
+	k, err := b.n.Keys.Verify(r.secret, now)
 	if err != nil {
 		return nil, err
 	}
-	return b.n.Limits.Reserve(ctx, admission.Claim{Key: k, Model: "m", At: now.Truncate(time.Millisecond), RequestID: id, Tokens: 2000, Cost: admissionBound})
+	return b.n.Limits.Reserve(ctx, admission.Claim{Key: k, Model: "m", At: now.Truncate(time.Millisecond), RequestID: r.id, Tokens: 2000, Cost: admissionBound})
 }
 
 // onEveryCore does the same on all cores at once; the keys are shared out.
@@ -157,11 +174,12 @@ func (b *admissionBench) onEveryCore(ctx context.Context, order []int) (us float
 	for core := range cores {
 		mine := order[core*len(order)/cores : (core+1)*len(order)/cores]
 		g.Go(func() error {
-			for some := range slices.Chunk(mine, timedTogether) {
-				holds := make([]admission.Hold, 0, timedTogether)
+			some, holds := make([]arrival, 0, timedTogether), make([]admission.Hold, 0, timedTogether)
+			for keys := range slices.Chunk(mine, timedTogether) {
+				some, holds = b.arrivals(some[:0], keys), holds[:0]
 				began := time.Now()
-				for _, key := range some {
-					h, err := b.letIn(ctx, key, events.NewID())
+				for _, one := range some {
+					h, err := b.letIn(ctx, one)
 					if err != nil {
 						return err
 					}
