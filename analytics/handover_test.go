@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,9 +33,16 @@ func (r *rig) writer() *writer {
 	return &writer{log: log, die: nc.Close}
 }
 
-func (r *rig) lease(w *writer, holder string) *events.Lease {
+// TTLs of leases: of a holder that dies, the others wait for its end; and of one
+// that must not lose it however slow the machine is.
+const (
+	mortalTTL = 2 * time.Second
+	heirTTL   = 20 * time.Second
+)
+
+func (r *rig) lease(w *writer, holder string, ttl time.Duration) *events.Lease {
 	r.t.Helper()
-	lease, err := w.log.WaitLease(r.ctx, events.LeaseOptions{Name: "ingest-0", Holder: holder, TTL: time.Second, Now: time.Now})
+	lease, err := w.log.WaitLease(r.ctx, events.LeaseOptions{Name: "ingest-0", Holder: holder, TTL: ttl, Now: time.Now})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -87,7 +95,7 @@ func TestTakeoverFromAHolderThatDied(t *testing.T) {
 	r := newRig(t)
 	c := crashLog(t, r, seedOf(t))
 	a, b := r.writer(), r.writer()
-	held := r.lease(a, "a")
+	held := r.lease(a, "a", mortalTTL)
 	ctx, kill := context.WithCancel(r.ctx)
 	batches := 0
 	ended := r.start(ctx, a, held, func(in *Ingester) {
@@ -103,7 +111,7 @@ func TestTakeoverFromAHolderThatDied(t *testing.T) {
 	if err := <-ended; err == nil {
 		t.Fatal("the first ingester lived to the end")
 	}
-	lease := r.lease(b, "b") // nobody gave it back
+	lease := r.lease(b, "b", heirTTL) // nobody gave it back
 	if lease.Fence() <= held.Fence() {
 		t.Fatalf("fence %d after %d", lease.Fence(), held.Fence())
 	}
@@ -123,7 +131,7 @@ func TestZombieDoesNotWrite(t *testing.T) {
 			r := newRig(t)
 			c := crashLog(t, r, seedOf(t))
 			a, b := r.writer(), r.writer()
-			held := r.lease(a, "a")
+			held := r.lease(a, "a", mortalTTL)
 			asleep, wake := make(chan struct{}), make(chan struct{})
 			var once sync.Once
 			ended := r.start(r.ctx, a, held, func(in *Ingester) {
@@ -137,9 +145,13 @@ func TestZombieDoesNotWrite(t *testing.T) {
 					return nil
 				}
 			})
-			<-asleep
+			select {
+			case <-asleep:
+			case err := <-ended:
+				t.Fatalf("the first holder ended with %v before it fell asleep", err)
+			}
 			a.die() // its lease is not renewed any more
-			lease := r.lease(b, "b")
+			lease := r.lease(b, "b", heirTTL)
 			defer lease.Release(r.ctx)
 			if err := <-r.start(r.ctx, b, lease, func(*Ingester) {}); err != nil {
 				t.Fatal(err)
@@ -193,6 +205,70 @@ func TestZombieIsTurnedBackByTheRows(t *testing.T) {
 	r.wantExactly(c)
 }
 
+// fleeting is a lease that is lost between the batch and its insert, of a holder
+// whose clock would let the insert pass.
+type fleeting struct {
+	deluded
+	lost atomic.Bool
+}
+
+func (l *fleeting) Valid() bool { return !l.lost.Load() }
+
+// The lease is asked for last of all before an insert.
+func TestNothingIsInsertedWithoutTheLease(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	crashLog(t, r, seedOf(t))
+	lease := &fleeting{}
+	err := <-r.start(r.ctx, r.writer(), lease, func(in *Ingester) {
+		in.Failpoint = func(at string) error {
+			lease.lost.Store(at == "before_insert")
+			return nil
+		}
+	})
+	if !errors.Is(err, ErrLeaseLost) {
+		t.Fatalf("it ended with %v, want ErrLeaseLost", err)
+	}
+	if at := r.checkpoint(); at.Rows != 0 {
+		t.Fatalf("%d rows were inserted after the lease was lost", at.Rows)
+	}
+}
+
+// Who goes on after another has written knows the ids that the other has counted.
+func TestWhatAnotherHasCountedIsKnown(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	g := newUsageGen(8, 3, simStart)
+	us := g.take(200)
+	for i := 0; i < len(us); i += 10 {
+		r.publish(us[i : i+10]...)
+	}
+	asleep, wake := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	ended := r.start(r.ctx, r.writer(), deluded{}, func(in *Ingester) {
+		in.BatchRows = 10 // it reads a few batches ahead, and not to the end
+		in.Until = r.end() + 1
+		in.Failpoint = func(at string) error {
+			if at == "fetched" {
+				once.Do(func() {
+					close(asleep)
+					<-wake
+				})
+			}
+			return nil
+		}
+	})
+	<-asleep
+	r.ingest()
+	r.publish(us[len(us)-10:]...) // what the sleeper has not read
+	close(wake)
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	r.wantDispositions(map[string]uint64{"counted": 200, "duplicate": 10})
+	r.wantAudit()
+}
+
 // The insert of a holder that lost its lease is ended before its successor reads
 // the checkpoint.
 func TestTakeoverEndsARunningInsert(t *testing.T) {
@@ -201,7 +277,7 @@ func TestTakeoverEndsARunningInsert(t *testing.T) {
 	c := crashLog(t, r, seedOf(t))
 	store, proxy := newFaulty(t, r)
 	a := r.writer()
-	held := r.lease(a, "a")
+	held := r.lease(a, "a", mortalTTL)
 	proxy.next.Store(int32(stallBody))
 	ended := r.start(r.ctx, a, held, func(in *Ingester) { in.Store = store })
 	r.eventually("its insert runs", func() error {
@@ -214,7 +290,7 @@ func TestTakeoverEndsARunningInsert(t *testing.T) {
 	})
 	a.die()
 	b := r.writer()
-	lease := r.lease(b, "b")
+	lease := r.lease(b, "b", heirTTL)
 	defer lease.Release(r.ctx)
 	if err := <-r.start(r.ctx, b, lease, func(*Ingester) {}); err != nil {
 		t.Fatal(err)

@@ -85,7 +85,11 @@ func (r *rig) wantUsage(us []events.Usage, q UsageQuery, what string) {
 		}
 		want.add(key(row.Date, row.Model, row.TeamID, row.KeyID), u)
 	}
-	rows, total, err := r.forced().Usage(r.ctx, q)
+	store := r.store
+	if len(want) > 0 { // where no part can hold an answer, no projection is needed for one
+		store = r.forced()
+	}
+	rows, total, err := store.Usage(r.ctx, q)
 	if err != nil {
 		r.t.Fatalf("%s: %v", what, err)
 	}

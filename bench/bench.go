@@ -2,11 +2,12 @@
 // with a ceiling that is taken in the same run on the same machine: a figure alone
 // says more about the machine than about the program.
 //
-// Six measurements: ingest (log to queryable rows, against a bare insert loop),
+// Seven measurements: ingest (log to queryable rows, against a bare insert loop),
 // events_api (HTTP to fsynced, against a server that only reads), gateway (against
 // a bare reverse proxy), dashboard (latency over many rows), rebuild (against
 // ingest), admission (a key's check, its limits and a reservation, beside many
-// keys).
+// keys), ledger (closing a month of many orgs, folding transfers, reading a
+// balance).
 //
 // Invariants: every measurement has engines and a directory of its own and removes
 // them; what is compared runs alternately, several times, and the median counts;
@@ -48,10 +49,15 @@ type Report struct {
 	Dashboard *Dashboard `json:"dashboard,omitempty"`
 	Rebuild   *Rebuild   `json:"rebuild,omitempty"`
 	Admission *Admission `json:"admission,omitempty"`
+
+	// The three of "ledger".
+	Invoices *Invoices `json:"invoices,omitempty"`
+	Ledger   *Fold     `json:"ledger,omitempty"`
+	Balance  *Balance  `json:"balance,omitempty"`
 }
 
 // Names of the measurements, in the order in which all of them run.
-var Names = []string{"ingest", "events_api", "gateway", "dashboard", "rebuild", "admission"}
+var Names = []string{"ingest", "events_api", "gateway", "dashboard", "rebuild", "admission", "ledger"}
 
 // Run takes the named measurements; no name means all.
 func Run(ctx context.Context, o Options, names ...string) (Report, error) {
@@ -92,6 +98,10 @@ func measure(ctx context.Context, o Options, name string, r *Report) (err error)
 		r.Rebuild, err = measureRebuild(ctx, o, &r.Machine)
 	case "admission":
 		r.Admission, err = measureAdmission(ctx, o, &r.Machine)
+	case "ledger":
+		if r.Ledger, r.Balance, err = measureFold(ctx, o); err == nil {
+			r.Invoices, err = measureInvoices(ctx, o, &r.Machine)
+		}
 	}
 	return err
 }

@@ -81,9 +81,14 @@ func TestEventsAPI(t *testing.T) {
 
 func TestGateway(t *testing.T) {
 	r := measured(t, "gateway", 2000)
-	positive(t, r, "gateway", "ratio_8", "ratio_256", "added_p50_ms", "added_p99_ms")
+	positive(t, r, "gateway", "ratio_8", "ratio_256", "requests", "prompt_bytes")
 	g := r.Gateway
-	if g.ChunkP99US < g.ChunkUS || g.Requests < 4000 || g.PerS8.P99MS < g.PerS8.P50MS {
+	for _, r := range []GatewayRate{g.PerS8, g.PerS256} {
+		if r.P50MS <= 0 || r.P99MS < r.P50MS || r.CeilingPerS <= 0 || r.CPUUS <= 0 {
+			t.Errorf("it measured %+v", r)
+		}
+	}
+	if h := g.Half; g.Requests < 2000 || h.P50MS <= 0 || h.P99MS < h.P50MS || h.CeilingP99MS < h.CeilingP50MS {
 		t.Errorf("it measured %+v", g)
 	}
 }
@@ -109,6 +114,19 @@ func TestRebuild(t *testing.T) {
 		if !round.SameAndExchanged || round.CompareSeconds <= 0 {
 			t.Errorf("a round was %+v", round)
 		}
+	}
+}
+
+func TestLedger(t *testing.T) {
+	r := measured(t, "ledger", 40_000)
+	positive(t, r, "invoices", "seconds_10k_orgs", "seconds_one_big_org", "invoices_per_s", "heap_peak_bytes")
+	positive(t, r, "ledger", "transfers_per_s", "snapshot_bytes")
+	positive(t, r, "balance", "p99_ms")
+	if in := r.Invoices; in.Orgs != 20 || in.Rows != 40_000 || in.BigOrgRows != 20_000 {
+		t.Errorf("it measured %+v", in)
+	}
+	if r.Balance.Transfers != 40_000 {
+		t.Errorf("the balance has %d transfers behind it", r.Balance.Transfers)
 	}
 }
 

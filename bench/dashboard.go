@@ -9,11 +9,8 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"runtime"
 	"slices"
-	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -139,45 +136,18 @@ func (r *rig) fillDashboard(ctx context.Context, d *Dashboard) error {
 	}
 	defer conn.Close()
 	r.options.Step(fmt.Sprintf("make %d rows of %d orgs inside ClickHouse", d.Rows, d.Orgs))
-	progress := r.options.Progress("rows")
-	inputs, outputs := sampleParams(r.options.Trace)
 	perSlice := d.Rows / dashboardSlices
 	if perSlice < smallShare {
 		return fmt.Errorf("%d rows are too few: %d at least", d.Rows, dashboardSlices*smallShare)
 	}
 	d.Rows = perSlice * dashboardSlices
-	span := dashboardDays * 24 * time.Hour / dashboardSlices
-	// Merging what a month of ingest has merged long ago would be measured instead.
-	if err := conn.Exec(ctx, "SYSTEM STOP MERGES"); err != nil {
-		return fmt.Errorf("stop merges: %w", err)
-	}
-	began := time.Now()
-	var done atomic.Uint64
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(runtime.NumCPU())
-	for i := range dashboardSlices {
-		g.Go(func() error {
-			// One thread and one block: one part a partition, as from the ingester.
-			params := clickhouse.Parameters{
-				"rows": fmt.Sprint(perSlice), "small": fmt.Sprint(perSlice / smallShare), "orgs": fmt.Sprint(dashboardOrgs),
-				"from_ms": fmt.Sprint(dashboardFrom.Add(time.Duration(i) * span).UnixMilli()), "span_ms": fmt.Sprint(span.Milliseconds()),
-				"first_seq": fmt.Sprint(1 + uint64(i)*perSlice), "inputs": inputs, "outputs": outputs,
-			}
-			ctx := clickhouse.Context(gctx, clickhouse.WithParameters(params), clickhouse.WithSettings(clickhouse.Settings{
-				"max_threads": 1, "max_insert_threads": 1, "max_block_size": 1 << 16, "max_execution_time": 0,
-				"min_insert_block_size_rows": perSlice, "min_insert_block_size_bytes": 0,
-			}))
-			if err := conn.Exec(ctx, insertDashboardRows); err != nil {
-				return fmt.Errorf("make rows: %w", err)
-			}
-			progress(done.Add(perSlice), d.Rows)
-			return nil
-		})
-	}
-	if err := g.Wait(); err != nil {
+	took, err := r.fillSlices(ctx, conn, filling{
+		insert: insertDashboardRows, slices: dashboardSlices, rows: perSlice, from: dashboardFrom, span: dashboardDays * 24 * time.Hour,
+		params: clickhouse.Parameters{"small": fmt.Sprint(perSlice / smallShare), "orgs": fmt.Sprint(dashboardOrgs)},
+	})
+	if err != nil {
 		return err
 	}
-	took := time.Since(began)
 	d.FillSeconds, d.FillRowsPerS = round(took.Seconds(), 1), perSecond(int(d.Rows), took)
 	return conn.QueryRow(ctx, `
 		SELECT count(), sum(bytes_on_disk), sum(projection_bytes) FROM
@@ -185,17 +155,6 @@ func (r *rig) fillDashboard(ctx context.Context, d *Dashboard) error {
 		LEFT JOIN
 		(SELECT parent_name, sum(bytes_on_disk) AS projection_bytes FROM system.projection_parts WHERE active AND database = currentDatabase() AND table = 'usage_events' GROUP BY parent_name) AS projections
 		ON parts.name = projections.parent_name`).Scan(&d.Parts, &d.DiskBytes, &d.ProjectionBytes)
-}
-
-// sampleParams is a sample of the trace as two array parameters.
-func sampleParams(trace []Request) (inputs, outputs string) {
-	const sample = 500 // parameters travel in the URL
-	var in, out []string
-	for i := range sample {
-		request := trace[i*len(trace)/sample]
-		in, out = append(in, fmt.Sprint(request.Prompt)), append(out, fmt.Sprint(request.Completion))
-	}
-	return "[" + strings.Join(in, ",") + "]", "[" + strings.Join(out, ",") + "]"
 }
 
 func dashboardQuery(org int) analytics.DashboardQuery {

@@ -24,8 +24,8 @@ type Book struct {
 	orgs      map[uuid.UUID]*account
 	order     []uuid.UUID // of orgs, oldest first
 	series    map[seriesKey][]Numbered
-	published map[string][]Published // by code, oldest first
-	entities  map[string]LegalEntity
+	published map[string][]Published     // by code, oldest first
+	entities  map[string][]entityVersion // by code, oldest first
 	requests  map[requestKey]Request
 	staged    []events.Record   // the beginning of a batch
 	lastOn    map[string]uint64 // last sequence on each subject that commands write to
@@ -65,7 +65,7 @@ func NewBook() *Book {
 		orgs:      make(map[uuid.UUID]*account),
 		series:    make(map[seriesKey][]Numbered),
 		published: make(map[string][]Published),
-		entities:  make(map[string]LegalEntity),
+		entities:  make(map[string][]entityVersion),
 		requests:  make(map[requestKey]Request),
 		lastOn:    make(map[string]uint64),
 	}

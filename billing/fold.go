@@ -78,7 +78,10 @@ func (b *Book) applyType(r events.Record) error {
 	case TypeProfileSet:
 		return applyTo(r, b.applyProfile)
 	case TypeLegalEntitySet:
-		return applyTo(r, func(e LegalEntity) error { b.entities[e.Code] = e; return nil })
+		return applyTo(r, func(e LegalEntity) error {
+			b.entities[e.Code] = append(b.entities[e.Code], entityVersion{r.At, e})
+			return nil
+		})
 	case TypeRequest:
 		return applyTo(r, b.applyRequest)
 	case TypeInvoiced, TypeClosedEmpty:

@@ -228,12 +228,27 @@ func TestCommandsOnMoneyRefuse(t *testing.T) {
 		do   func() error
 		want error
 	}{
-		"unknown org":          {func() error { _, err := n.TopUp(w.ctx, stranger, billing.TopUp{Amount: amount("1")}, w.by()); return err }, billing.ErrNotFound},
-		"nothing":              {func() error { _, err := n.TopUp(w.ctx, org.ID, billing.TopUp{}, w.by()); return err }, ledger.ErrRequest},
-		"part of a cent":       {func() error { _, err := n.Pay(w.ctx, org.ID, billing.Payment{Amount: amount("0.001")}, w.by()); return err }, ledger.ErrRequest},
-		"negative":             {func() error { _, err := n.Pay(w.ctx, org.ID, billing.Payment{Amount: amount("-1")}, w.by()); return err }, ledger.ErrRequest},
-		"of tomorrow":          {func() error { _, err := n.Pay(w.ctx, org.ID, billing.Payment{Amount: amount("1"), At: w.clock().Add(time.Hour)}, w.by()); return err }, billing.ErrInvalid},
-		"for a foreign bill":   {func() error { _, err := n.Pay(w.ctx, org.ID, billing.Payment{Amount: amount("1"), For: []uuid.UUID{stranger}}, w.by()); return err }, ledger.ErrNotOpen},
+		"unknown org": {func() error {
+			_, err := n.TopUp(w.ctx, stranger, billing.TopUp{Amount: amount("1")}, w.by())
+			return err
+		}, billing.ErrNotFound},
+		"nothing": {func() error { _, err := n.TopUp(w.ctx, org.ID, billing.TopUp{}, w.by()); return err }, ledger.ErrRequest},
+		"part of a cent": {func() error {
+			_, err := n.Pay(w.ctx, org.ID, billing.Payment{Amount: amount("0.001")}, w.by())
+			return err
+		}, ledger.ErrRequest},
+		"negative": {func() error {
+			_, err := n.Pay(w.ctx, org.ID, billing.Payment{Amount: amount("-1")}, w.by())
+			return err
+		}, ledger.ErrRequest},
+		"of tomorrow": {func() error {
+			_, err := n.Pay(w.ctx, org.ID, billing.Payment{Amount: amount("1"), At: w.clock().Add(time.Hour)}, w.by())
+			return err
+		}, billing.ErrInvalid},
+		"for a foreign bill": {func() error {
+			_, err := n.Pay(w.ctx, org.ID, billing.Payment{Amount: amount("1"), For: []uuid.UUID{stranger}}, w.by())
+			return err
+		}, ledger.ErrNotOpen},
 		"nothing expired":      {func() error { _, err := n.ExpireCredits(w.ctx, org.ID, w.by()); return err }, ledger.ErrNothingExpired},
 		"write off a stranger": {func() error { _, err := n.WriteOff(w.ctx, org.ID, stranger, w.key("")); return err }, billing.ErrNotFound},
 		"without a reason":     {func() error { _, err := n.VoidInvoice(w.ctx, org.ID, inv.ID, w.by()); return err }, ledger.ErrRequest},
@@ -246,7 +261,10 @@ func TestCommandsOnMoneyRefuse(t *testing.T) {
 			_, err := n.CreditNote(w.ctx, org.ID, inv.ID, []ledger.CreditLine{{Line: 1, Amount: amount("19")}}, w.key(""))
 			return err
 		}, ledger.ErrTooMuch},
-		"correct nothing": {func() error { _, err := n.ReRate(w.ctx, org.ID, billing.ReRate{InvoiceID: inv.ID}, w.key("")); return err }, billing.ErrInvalid},
+		"correct nothing": {func() error {
+			_, err := n.ReRate(w.ctx, org.ID, billing.ReRate{InvoiceID: inv.ID}, w.key(""))
+			return err
+		}, billing.ErrInvalid},
 		"correct to an unknown price": {func() error {
 			_, err := n.ReRate(w.ctx, org.ID, billing.ReRate{InvoiceID: inv.ID, Prices: map[string]string{"gpt-4o@1": "gpt-4o@9"}}, w.key(""))
 			return err

@@ -1,7 +1,6 @@
 package billing
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -182,12 +181,31 @@ func (c Commands) SetLegalEntity(ctx context.Context, e LegalEntity, by By) (Out
 	})
 }
 
+// entityVersion is what was said of a legal entity at an instant.
+type entityVersion struct {
+	at time.Time
+	LegalEntity
+}
+
 // LegalEntity is what is known of a legal entity; ErrNotFound when nothing is.
 func (b *Book) LegalEntity(code string) (LegalEntity, error) {
+	return b.legalEntity(code, func(entityVersion) bool { return true })
+}
+
+// LegalEntityAt is what was known of a legal entity at an instant; ErrNotFound
+// when nothing was.
+func (b *Book) LegalEntityAt(code string, at time.Time) (LegalEntity, error) {
+	return b.legalEntity(code, func(v entityVersion) bool { return !v.at.After(at) })
+}
+
+// legalEntity is the last version of a legal entity that counts.
+func (b *Book) legalEntity(code string, counts func(entityVersion) bool) (LegalEntity, error) {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	if e, ok := b.entities[code]; ok {
-		return e, nil
+	for _, v := range slices.Backward(b.entities[code]) {
+		if counts(v) {
+			return v.LegalEntity, nil
+		}
 	}
 	return LegalEntity{}, fmt.Errorf("legal entity %.20q: %w", code, ErrNotFound)
 }
@@ -196,5 +214,10 @@ func (b *Book) LegalEntity(code string) (LegalEntity, error) {
 func (b *Book) LegalEntities() []LegalEntity {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	return slices.SortedFunc(maps.Values(b.entities), func(x, y LegalEntity) int { return cmp.Compare(x.Code, y.Code) })
+	var all []LegalEntity
+	for _, code := range slices.Sorted(maps.Keys(b.entities)) {
+		versions := b.entities[code]
+		all = append(all, versions[len(versions)-1].LegalEntity)
+	}
+	return all
 }

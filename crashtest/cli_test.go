@@ -27,6 +27,11 @@ func TestHelp(t *testing.T) {
 		"admin", "admin org", "admin org create", "admin org list", "admin team", "admin team create", "admin team list",
 		"admin key", "admin key create", "admin key list", "admin key disable", "admin key enable",
 		"admin catalog", "admin catalog install", "admin catalog list", "admin catalog price", "admin invoice", "admin invoice run", "admin invoice list",
+		"admin invoice show", "admin invoice pdf", "admin invoice void", "admin invoice credit-note", "admin invoice write-off", "admin invoice rerate",
+		"admin plan publish", "admin plan assign", "admin plan list", "admin entity set", "admin entity list", "admin org profile", "admin org account", "admin org changes",
+		"admin credit grant", "admin credit topup", "admin credit list", "admin credit expire", "admin payment add", "admin payment list", "admin refund",
+		"admin webhook create", "admin webhook list", "admin webhook disable", "admin webhook enable", "admin webhook delete", "admin webhook rotate",
+		"admin webhook test", "admin webhook deliveries", "admin webhook replay", "explain", "export", "export focus", "export journal", "export csv",
 		"admin budget", "admin budget set", "admin budget list", "admin limits", "admin limits set", "admin credit-limit", "admin credit-limit set",
 		"bench", "engines", "engine", "engine install", "engine path"} {
 		c := runAione(t, cleanEnv(), append(strings.Fields(command), "--help")...)
@@ -271,6 +276,11 @@ func TestQuarantine(t *testing.T) {
 		t.Errorf("after the replay the API says %s, want 2 requests with 3 prompt tokens", got)
 	}
 	p.verify()
+	for _, command := range []string{"verify", "rebuild"} { // for people, but not on a terminal
+		if c := runAione(t, p.env, command); c.code != 0 || c.stdout == "" {
+			t.Errorf("%s: exit %d: %s%s", command, c.code, c.stdout, c.stderr)
+		}
+	}
 }
 
 // TestUp runs everything in one process, kills that, and starts it again.

@@ -162,6 +162,9 @@ func runAione(t testing.TB, env []string, args ...string) command {
 	}
 	defer c.signal(syscall.SIGKILL)
 	code := c.wait(t, commandWithin)
+	if strings.Contains(c.stdout.String()+c.stderr.String(), "\r") {
+		t.Errorf("aione %s draws a progress bar where nobody watches", strings.Join(args, " "))
+	}
 	return command{code: code, stdout: c.stdout.String(), stderr: c.stderr.String()}
 }
 

@@ -8,16 +8,18 @@ import (
 	"sync/atomic"
 	"time"
 
+	"aione/keys"
 	"aione/node"
 )
 
 // Options of Run.
 type Options struct {
-	Engines  node.EngineConfig // a fresh data directory
-	Rows     int               // of the trace to play, from its start; 0: all
-	Logger   *slog.Logger
-	Step     func(what string)        // told what begins
-	Progress func(done, total uint64) // of the requests
+	Engines   node.EngineConfig // a fresh data directory
+	Rows      int               // of the trace to play, from its start; 0: all
+	Documents string            // directory for the invoices as PDF
+	Logger    *slog.Logger
+	Step      func(what string)        // told what begins
+	Progress  func(done, total uint64) // of the requests
 }
 
 // Report is what the demo did, measured and found.
@@ -30,6 +32,7 @@ type Report struct {
 	CountedAfterMS int64             `json:"counted_after_ms"` // last answer to last row
 	Orgs           []OrgReport       `json:"orgs"`
 	IssuedAgain    int               `json:"issued_again"` // by a second run: 0
+	Explained      []string          `json:"explained"`    // a line of the first invoice
 	Checks         []Check           `json:"checks"`
 	Verification   node.Verification `json:"verification"`
 	RebuiltSame    bool              `json:"rebuilt_same"`
@@ -42,6 +45,8 @@ type OrgReport struct {
 	Usage      []UsageLine
 	Dashboard  dashboard
 	Invoice    invoice
+	Account    account
+	PDF        string // file
 }
 
 // UsageLine is one line of the usage answer, by day and model.
@@ -116,7 +121,14 @@ func (s *show) play(ctx context.Context, all []play) error {
 	if s.cast, err = engage(ctx, s.n); err != nil {
 		return err
 	}
-	s.driver = newDriver(s.url, s.clock, s.cast)
+	root, err := mint(ctx, s.n, keys.CreateInput{OrgID: s.cast[0].org.ID, TeamID: s.cast[0].teams[0].ID, Name: "operator", Scopes: []keys.Scope{keys.ScopeAdmin}})
+	if err != nil {
+		return err
+	}
+	s.driver = newDriver(s.url, s.clock, s.cast, root)
+	if err := s.agree(ctx); err != nil {
+		return err
+	}
 	if err := s.traffic(ctx, all); err != nil {
 		return err
 	}
@@ -195,14 +207,14 @@ func (s *show) close(ctx context.Context, wanted []orgRecount) error {
 	}
 	s.report.IssuedAgain = len(again.Issued)
 	s.checks.equal("a second run issues nothing", "invoices", len(again.Issued), 0)
+	bills := make([]expectedInvoice, len(s.cast))
 	for i := range s.cast {
-		inv, err := s.driver.checkInvoices(ctx, &s.checks, &s.cast[i], &wanted[i], priceOf)
-		if err != nil {
+		bills[i] = contracts[i].bill(wanted[i].quantity, priceOf)
+		if s.report.Orgs[i].Invoice, err = s.driver.checkInvoices(ctx, &s.checks, &s.cast[i], bills[i]); err != nil {
 			return err
 		}
-		s.report.Orgs[i].Invoice = inv
 	}
-	return nil
+	return s.settle(ctx, bills)
 }
 
 // prove audits the whole chain, rebuilds the rows from the log and audits again.

@@ -21,7 +21,7 @@ func TestEveryFigureEqualsTheRecount(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
-	report, err := Run(ctx, Options{Engines: node.EngineConfig{DataDir: t.TempDir(), Shards: 1, Replicas: 1}, Rows: rows,
+	report, err := Run(ctx, Options{Engines: node.EngineConfig{DataDir: t.TempDir(), Shards: 1, Replicas: 1}, Rows: rows, Documents: t.TempDir(),
 		Step: func(what string) { t.Log(what) }, Progress: func(done, total uint64) {}})
 	if err != nil {
 		t.Fatal(err)

@@ -25,11 +25,12 @@ type driver struct {
 	url    string
 	clock  *Clock
 	cast   []actor
+	root   string // the operator's token
 	client *http.Client
 }
 
-func newDriver(url string, clock *Clock, cast []actor) *driver {
-	return &driver{url: url, clock: clock, cast: cast, client: &http.Client{
+func newDriver(url string, clock *Clock, cast []actor, root string) *driver {
+	return &driver{url: url, clock: clock, cast: cast, root: root, client: &http.Client{
 		Timeout:   requestTimeout,
 		Transport: &http.Transport{MaxIdleConnsPerHost: driverConcurrency, MaxConnsPerHost: driverConcurrency},
 	}}

@@ -3,7 +3,6 @@ package demo
 import (
 	"fmt"
 	"math/big"
-	"sort"
 	"time"
 )
 
@@ -30,9 +29,6 @@ func (t *tally) add(p play, cost *big.Rat) {
 }
 
 func (t *tally) total() uint64 { return t.prompt + t.completion }
-
-// lineKey names an invoice line.
-type lineKey struct{ model, version, bucket string }
 
 // orgRecount is what the trace says an org has used and owes.
 type orgRecount struct {
@@ -66,7 +62,7 @@ func recount(all []play, zones []*time.Location, price func(model string, at tim
 		for _, b := range buckets {
 			cost.Add(cost, amount(b.n, b.price))
 			if b.n > 0 {
-				o.quantity[lineKey{p.model, version, b.name}] += b.n
+				o.quantity[lineKey{"usage", p.model, version, b.name}] += b.n
 			}
 		}
 		local := p.At.In(zones[p.org])
@@ -110,32 +106,9 @@ func fen(a *big.Rat) (hundredths *big.Int) {
 }
 
 func fenText(hundredths *big.Int) string {
+	if hundredths.Sign() < 0 {
+		return "-" + fenText(new(big.Int).Neg(hundredths))
+	}
 	q, r := new(big.Int).QuoRem(hundredths, big.NewInt(100), new(big.Int))
 	return fmt.Sprintf("%d.%02d", q, r)
-}
-
-// expectedLine is an invoice line by the recount.
-type expectedLine struct {
-	lineKey
-	quantity uint64
-	amount   string
-}
-
-// expectedInvoice rounds each line once and adds the rounded lines up.
-func (o *orgRecount) expectedInvoice(priceOf func(version string) unitPrices) (lines map[lineKey]expectedLine, total string) {
-	lines = map[lineKey]expectedLine{}
-	sum := new(big.Int)
-	keys := make([]lineKey, 0, len(o.quantity))
-	for k := range o.quantity {
-		keys = append(keys, k)
-	}
-	sort.Slice(keys, func(i, j int) bool { return fmt.Sprint(keys[i]) < fmt.Sprint(keys[j]) })
-	for _, k := range keys {
-		p := priceOf(k.version)
-		price := map[string]*big.Rat{"input": p.input, "cache_read": p.cacheRead, "output": p.output, "reasoning": p.reasoning}[k.bucket]
-		rounded := fen(amount(o.quantity[k], price))
-		sum.Add(sum, rounded)
-		lines[k] = expectedLine{lineKey: k, quantity: o.quantity[k], amount: fenText(rounded)}
-	}
-	return lines, fenText(sum)
 }

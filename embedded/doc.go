@@ -12,6 +12,8 @@
 //   - An abort inside the engine costs a restart of the child, never the
 //     parent. The parent owns the listening socket, so the DSN stays and
 //     connections made meanwhile wait for the next child.
+//   - A full disk costs the log a pause: it says so, keeps what it has confirmed,
+//     and goes on by itself once there is room.
 //   - A response is either complete or ends in an error the client sees.
 //   - An INSERT whose body did not arrive whole is cancelled, not shortened.
 //   - A setting or parameter is never pasted into SQL.

@@ -35,11 +35,12 @@ func isLost(l *Lease) func() bool {
 
 func TestLeaseHasOneHolderAndAGrowingFence(t *testing.T) {
 	l := startBox(t).open(Options{})
-	first := take(t, l, leaseOf("a"))
+	long := func(o *LeaseOptions) { o.TTL = time.Minute } // none ends by itself
+	first := take(t, l, leaseOf("a", long))
 	if _, err := l.TryLease(bounded(t), leaseOf("a")); !errors.Is(err, ErrLeaseHeld) {
 		t.Fatalf("a second holder got %v, want ErrLeaseHeld", err)
 	}
-	other := take(t, l, leaseOf("b"))
+	other := take(t, l, leaseOf("b", long))
 	if !first.Valid() || !other.Valid() {
 		t.Fatal("a lease just taken is not valid")
 	}
@@ -51,7 +52,7 @@ func TestLeaseHasOneHolderAndAGrowingFence(t *testing.T) {
 		if first.Valid() || first.lost.Err() == nil {
 			t.Fatal("a released lease is valid")
 		}
-		first = take(t, l, leaseOf("a"))
+		first = take(t, l, leaseOf("a", long))
 		if first.Fence() <= fence {
 			t.Fatalf("fence %d after %d", first.Fence(), fence)
 		}

@@ -402,7 +402,7 @@ func (b *bench) find(id uuid.UUID) (u events.Usage, n int) {
 // soon waits for the usage event of a request whose client has left.
 func (b *bench) soon(id uuid.UUID) events.Usage {
 	b.t.Helper()
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if u, n := b.find(id); n > 0 {
 			return u
 		}

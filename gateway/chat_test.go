@@ -13,6 +13,7 @@ import (
 	"aione/gateway"
 	"aione/ledger"
 
+	"github.com/google/uuid"
 	"github.com/shopspring/decimal"
 )
 
@@ -145,6 +146,49 @@ func TestRefusals(t *testing.T) {
 	}
 	if a := b.ask("sk-nex-"+strings.Repeat("a", 49), ok); !strings.Contains(a.raw, "sk-nex-aaa...aaa") {
 		t.Errorf("the key is not masked: %s", a.raw)
+	}
+}
+
+// agreed are plans of one org.
+type agreed struct {
+	currency string
+	org      uuid.UUID
+}
+
+func (a *agreed) Currency(org uuid.UUID) (string, bool) { return a.currency, org == a.org }
+
+func (a *agreed) AllowsModel(_ uuid.UUID, model string, _ time.Time) bool { return model != "renamed" }
+
+// TestCurrency: a model is not served whose usage could never be invoiced.
+func TestCurrency(t *testing.T) {
+	t.Parallel()
+	plans := &agreed{currency: "USD"}
+	b := newBench(t, func(c *gateway.Config) { c.Plans = plans })
+	plans.org = b.org
+	models := func(secret string) int {
+		req := must(http.NewRequest("GET", b.url+"/v1/models", nil))
+		req.Header.Set("Authorization", "Bearer "+secret)
+		return strings.Count(readAnswer(must(http.DefaultClient.Do(req))).raw, `"id"`)
+	}
+	if a := b.ask(b.secret, body(false, `{}`)); a.status != 503 || a.failure.Code != "model_not_priced" || models(b.secret) != 0 {
+		t.Errorf("in dollars: %d %s", a.status, a.raw)
+	}
+	if a := b.ask(b.sandbox, body(false, `{}`)); a.status != 200 || models(b.sandbox) == 0 {
+		t.Errorf("the sandbox costs nothing: %d %s", a.status, a.raw)
+	}
+	if len(b.usages()) != 1 {
+		t.Error("a refused request left a trace")
+	}
+	plans.currency = "CNY"
+	if a := b.ask(b.secret, body(false, `{}`)); a.status != 200 || models(b.secret) == 0 {
+		t.Errorf("in yuan: %d %s", a.status, a.raw)
+	}
+	if a := b.ask(b.secret, strings.Replace(body(false, `{}`), "small", "renamed", 1)); a.status != 403 || a.failure.Code != "model_not_allowed" {
+		t.Errorf("a model that the plan does not have: %d %s", a.status, a.raw)
+	}
+	plans.org = events.NewID()
+	if a := b.ask(b.secret, body(false, `{}`)); a.status != 503 {
+		t.Errorf("an org that there is not: %d %s", a.status, a.raw)
 	}
 }
 

@@ -42,8 +42,11 @@ type Catalog interface {
 	Models() []catalog.Model
 }
 
-// Plans says which models orgs have agreed to use.
+// Plans says what orgs have agreed to.
 type Plans interface {
+	// Currency is what an org is billed in: usage priced in another could never be
+	// invoiced. ok is false for an org that there is not.
+	Currency(org uuid.UUID) (currency string, ok bool)
 	// AllowsModel says whether an org's plan has a model, by its standard id.
 	AllowsModel(org uuid.UUID, model string, at time.Time) bool
 }
@@ -135,7 +138,7 @@ type Config struct {
 	Catalog Catalog
 	Rate    RateFunc
 	Limiter Limiter // nil for no limits
-	Plans   Plans   // nil: every plan has every model
+	Plans   Plans   // nil: every plan has every model, and every currency
 
 	Routing
 	// Sandbox is the simulated provider: where sandbox keys go, always. It is taken
@@ -239,9 +242,10 @@ func (t *Timeouts) complete() {
 }
 
 // deadline is how long after its admission a request may still be settled here:
-// the limits are asked and the admission is written, both within Admit.
+// the limits are asked, twice at most, and the admission is written, each within
+// Admit.
 func (t *Timeouts) deadline() time.Duration {
-	return t.Total + t.Drain + 2*t.Write + 2*t.Admit + t.Publish + settleMargin
+	return t.Total + t.Drain + 2*t.Write + 3*t.Admit + t.Publish + settleMargin
 }
 
 func orDefault[T int | int64 | time.Duration](v, def T) T {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"aione/keys"
 )
@@ -40,11 +41,26 @@ func writeError(w http.ResponseWriter, c client, e *apiError) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Content-Length", strconv.Itoa(len(b)))
+	if e.status == http.StatusUnauthorized {
+		h.Set("WWW-Authenticate", "Bearer")
+	}
 	if e.retryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(e.retryAfter))
 	}
 	w.WriteHeader(e.status)
 	_, _ = w.Write(b) // the client left: there is nobody to tell
+}
+
+// shownMax bounds what of a request's own words an error repeats.
+const shownMax = 200
+
+// shown is a name out of a request, fit for an error: not without end, and not a
+// key that somebody put in the wrong place.
+func shown(name string) string {
+	if len(name) > shownMax {
+		name = name[:shownMax] + "…"
+	}
+	return strings.ToValidUTF8(keys.Redact(name), "\uFFFD")
 }
 
 func badRequest(code, param, format string, args ...any) *apiError {
@@ -85,12 +101,12 @@ func scopeError(scope keys.Scope) *apiError {
 
 func modelNotFound(model string) *apiError {
 	return &apiError{status: http.StatusNotFound, typ: typeInvalidRequest, code: "model_not_found", param: "model",
-		message: fmt.Sprintf("The model %q does not exist.", model)}
+		message: fmt.Sprintf("The model %q does not exist.", shown(model))}
 }
 
 func modelNotAllowed(model string) *apiError {
 	return &apiError{status: http.StatusForbidden, typ: typePermission, code: "model_not_allowed", param: "model",
-		message: fmt.Sprintf("This API key, or the plan of its organisation, may not use the model %q.", model)}
+		message: fmt.Sprintf("This API key, or the plan of its organisation, may not use the model %q.", shown(model))}
 }
 
 // dialectNotServed is for a model whose upstreams speak another dialect, and to

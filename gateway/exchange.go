@@ -126,9 +126,9 @@ func (x *exchange) admissible(key keys.Key) *apiError {
 	currency := sandboxCurrency
 	if !key.Sandbox {
 		var err error
-		x.price, err = g.config.Catalog.PriceAt(x.model.ID, at)
+		x.price, err = g.price(key, x.model.ID, at)
 		if errors.Is(err, catalog.ErrNoPrice) {
-			return modelUnavailable(name, "model_not_priced", "it has no price in force")
+			return modelUnavailable(name, "model_not_priced", "it has no price in force in the account's currency")
 		}
 		if err != nil {
 			x.log().Error("find the price", "model", x.model.ID, "error", err)

@@ -141,7 +141,7 @@ func TestAdmissionFails(t *testing.T) {
 	b.tap.onAdmit.Store(&f)
 	begun := time.Now()
 	a := b.ask(b.secret, body(true, `{"latency_ms":60000}`))
-	if a.status != 503 || a.failure.Code != "metering_unavailable" || a.header.Get("Retry-After") == "" || time.Since(begun) > time.Second*5 {
+	if a.status != 503 || a.failure.Code != "metering_unavailable" || a.header.Get("Retry-After") == "" || time.Since(begun) > 30*time.Second {
 		t.Errorf("answer: %d %s after %s", a.status, a.raw, time.Since(begun))
 	}
 	// It may be in the log all the same, so it is settled: at nothing.
@@ -279,16 +279,22 @@ func TestClientLeaves(t *testing.T) {
 	t.Run("draining is bounded", func(t *testing.T) {
 		begun := time.Now()
 		u := b.soon(b.leave(body(true, `{"completion_tokens":600,"chunks":600,"chunk_ms":100}`), 3))
-		if took := time.Since(begun); u.Outcome != events.OutcomeCancelled || u.Source != events.SourceEstimated || took > 5*time.Second {
+		if took := time.Since(begun); u.Outcome != events.OutcomeCancelled || u.Source != events.SourceEstimated || took > 30*time.Second {
 			t.Errorf("after %s: %s %s %+v", took, u.Outcome, u.Source, u.Tokens)
 		}
 	})
 	for _, stream := range []bool{false, true} {
 		t.Run(fmt.Sprintf("before the first byte, stream %v", stream), func(t *testing.T) {
 			before := len(b.admissions())
-			ctx, cancel := context.WithTimeout(t.Context(), 150*time.Millisecond)
-			defer cancel()
-			if _, err := http.DefaultClient.Do(b.request(ctx, b.secret, body(stream, `{"latency_ms":500,"prompt_tokens":1000,"completion_tokens":200}`))); !errors.Is(err, context.DeadlineExceeded) {
+			ctx, leave := context.WithCancel(t.Context())
+			defer leave()
+			go func() {
+				for len(b.admissions()) == before && t.Context().Err() == nil {
+					time.Sleep(5 * time.Millisecond)
+				}
+				leave()
+			}()
+			if _, err := http.DefaultClient.Do(b.request(ctx, b.secret, body(stream, `{"latency_ms":900,"prompt_tokens":1000,"completion_tokens":200}`))); !errors.Is(err, context.Canceled) {
 				t.Fatal(err)
 			}
 			as := b.admissions()
@@ -307,17 +313,17 @@ func TestClientLeaves(t *testing.T) {
 func TestStreamIsNotCollected(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, nil)
-	resp := must(http.DefaultClient.Do(b.request(t.Context(), b.secret, body(true, `{"completion_tokens":4,"chunks":4,"chunk_ms":150}`))))
+	resp := must(http.DefaultClient.Do(b.request(t.Context(), b.secret, body(true, `{"completion_tokens":4,"chunks":4,"chunk_ms":300}`))))
 	defer resp.Body.Close()
 	in := bufio.NewReader(resp.Body)
-	begun := time.Now()
 	must(in.ReadString('\n'))
-	if took := time.Since(begun); took > 400*time.Millisecond {
-		t.Errorf("the first chunk took %s", took)
-	}
+	begun := time.Now()
 	_, _ = io.Copy(io.Discard, in)
+	if took := time.Since(begun); took < 100*time.Millisecond { // of 900
+		t.Errorf("the last chunk came %s after the first", took)
+	}
 	u := b.usage(must(uuid.Parse(resp.Header.Get("X-Request-Id"))))
-	if u.TTFTMS >= u.LatencyMS || u.LatencyMS < 450 {
+	if u.TTFTMS >= u.LatencyMS || u.LatencyMS < 900 {
 		t.Errorf("first byte after %d ms of %d", u.TTFTMS, u.LatencyMS)
 	}
 }
@@ -385,7 +391,7 @@ func TestClientThatDoesNotRead(t *testing.T) {
 	defer conn.Close()
 	text := body(true, `{}`)
 	must(fmt.Fprintf(conn, "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s", b.secret, len(text), text))
-	for end := time.Now().Add(5 * time.Second); len(b.admissions()) == 0 && time.Now().Before(end); {
+	for end := time.Now().Add(20 * time.Second); len(b.admissions()) == 0 && time.Now().Before(end); {
 		time.Sleep(10 * time.Millisecond)
 	}
 	u := b.soon(b.admissions()[0].ID)
@@ -417,7 +423,7 @@ func TestNoGoroutineLeaks(t *testing.T) {
 		}
 		return ours
 	}
-	for end := time.Now().Add(5 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		http.DefaultClient.CloseIdleConnections()
 		if ours := left(); len(ours) == 0 {
 			break

@@ -100,11 +100,11 @@ func (g *Gateway) Routes() http.Handler {
 	r := chi.NewRouter()
 	r.NotFound(func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, clientOf(r), &apiError{status: http.StatusNotFound, typ: typeInvalidRequest, code: "unknown_url",
-			message: fmt.Sprintf("Unknown request URL: %s %s.", r.Method, r.URL.Path)})
+			message: fmt.Sprintf("Unknown request URL: %s %s.", r.Method, shown(r.URL.Path))})
 	})
 	r.MethodNotAllowed(func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, clientOf(r), &apiError{status: http.StatusMethodNotAllowed, typ: typeInvalidRequest, code: "method_not_allowed",
-			message: fmt.Sprintf("Not allowed to %s on %s.", r.Method, r.URL.Path)})
+			message: fmt.Sprintf("Not allowed to %s on %s.", r.Method, shown(r.URL.Path))})
 	})
 	g.Mount(r)
 	return r

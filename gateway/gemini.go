@@ -44,7 +44,7 @@ func (gemini) parse(r *http.Request, body []byte) (*request, *apiError) {
 		}
 	default:
 		return nil, &apiError{status: http.StatusNotFound, typ: typeInvalidRequest, code: "unknown_url",
-			message: fmt.Sprintf("A model has no method %q here: call %s or %s.", method, generateContent, streamGenerateContent)}
+			message: fmt.Sprintf("A model has no method %q here: call %s or %s.", shown(method), generateContent, streamGenerateContent)}
 	}
 	var bad *apiError
 	var contents, system, tools span

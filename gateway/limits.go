@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"time"
 
@@ -133,38 +134,44 @@ func (x *exchange) reserve(ctx context.Context, key keys.Key, h http.Header) *ap
 	if limiter == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, x.gateway.config.Timeouts.Admit)
-	defer cancel()
 	prompt := x.request.promptBytes()
 	count := prompt > countedFromBytes
-	for {
-		if count {
-			prompt = x.request.promptCounted()
-		}
-		claim, err := x.claim(key, prompt)
-		if err != nil {
-			x.log().Error("bound the cost", "error", err)
-			return errInternal
-		}
-		hold, err := limiter.Reserve(ctx, claim)
-		var refusal *Refusal
-		switch {
-		case errors.As(err, &refusal) && !count:
-			count = true
-			continue
-		case errors.As(err, &refusal):
-			for name, values := range refusal.Header {
-				h[name] = values
-			}
-			return refusal.answer()
-		case err != nil:
-			x.log().Error("ask the limits", "error", err)
-			return errNotDurable
-		}
-		x.hold = hold
-		hold.Headers(h)
-		return nil
+	if count {
+		prompt = x.request.promptCounted()
 	}
+	hold, err := x.ask(ctx, limiter, key, prompt)
+	var refusal *Refusal
+	if errors.As(err, &refusal) && !count {
+		if counted := x.request.promptCounted(); counted <= prompt/2 { // or it is not worth asking again
+			hold, err = x.ask(ctx, limiter, key, counted)
+		}
+	}
+	var bad *apiError
+	switch {
+	case errors.As(err, &bad):
+		return bad
+	case errors.As(err, &refusal):
+		maps.Copy(h, refusal.Header)
+		return refusal.answer()
+	case err != nil:
+		x.log().Error("ask the limits", "error", err)
+		return errNotDurable
+	}
+	x.hold = hold
+	hold.Headers(h)
+	return nil
+}
+
+// ask claims a prompt of so many tokens, and what may follow, from the limits.
+func (x *exchange) ask(ctx context.Context, limiter Limiter, key keys.Key, prompt uint64) (Hold, error) {
+	claim, err := x.claim(key, prompt)
+	if err != nil {
+		x.log().Warn("a request may cost more than can be recorded", "error", err)
+		return nil, badRequest("invalid_value", "", "This request may cost more than can be recorded: ask for fewer tokens or answers.")
+	}
+	ctx, cancel := context.WithTimeout(ctx, x.gateway.config.Timeouts.Admit)
+	defer cancel()
+	return limiter.Reserve(ctx, claim)
 }
 
 // claim is the most that the request can use with a prompt of so many tokens.

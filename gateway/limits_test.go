@@ -149,6 +149,21 @@ func TestClaimIsCountedWhereItMatters(t *testing.T) {
 	}
 }
 
+// TestCostWithoutMeasure: what could not be recorded is the client's to change.
+func TestCostWithoutMeasure(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, func(c *gateway.Config) {
+		c.Limiter = &books{}
+		c.Rate = func(p catalog.Price, tokens events.Tokens, images uint64) (decimal.Decimal, error) {
+			return decimal.NewFromUint64(tokens.Total()), nil // dear
+		}
+	})
+	a := b.ask(b.secret, `{"model":"small","n":128,"max_tokens":16777216,"messages":[{"role":"user","content":"hi"}]}`)
+	if a.status != 400 || a.failure.Code != "invalid_value" || len(b.admissions()) != 0 {
+		t.Errorf("%d %s", a.status, a.raw)
+	}
+}
+
 // TestHoldIsSettledWhateverHappens, once.
 func TestHoldIsSettledWhateverHappens(t *testing.T) {
 	t.Parallel()
@@ -166,7 +181,7 @@ func TestHoldIsSettledWhateverHappens(t *testing.T) {
 	b.ask(b.secret, body(true, counted))
 	b.ask(b.secret, body(false, counted))
 	b.tap.onPublish.Store(nil)
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		l.mu.Lock()
 		n := len(l.settled)
 		l.mu.Unlock()

@@ -2,9 +2,11 @@ package gateway
 
 import (
 	"cmp"
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
+	"time"
 
 	"aione/catalog"
 	"aione/events"
@@ -66,6 +68,19 @@ func (g *Gateway) callable(m catalog.Model, key keys.Key) bool {
 	if key.Sandbox {
 		return true
 	}
-	_, err := g.config.Catalog.PriceAt(m.ID, g.config.Now())
+	_, err := g.price(key, m.ID, g.config.Now())
 	return err == nil
+}
+
+// price is that in force, if it is one that the org can be billed in; else
+// catalog.ErrNoPrice.
+func (g *Gateway) price(key keys.Key, model string, at time.Time) (catalog.Price, error) {
+	p, err := g.config.Catalog.PriceAt(model, at)
+	if err != nil || g.config.Plans == nil {
+		return p, err
+	}
+	if currency, ok := g.config.Plans.Currency(key.OrgID); !ok || currency != p.Currency {
+		return p, fmt.Errorf("%w: %s is priced in %s", catalog.ErrNoPrice, model, p.Currency)
+	}
+	return p, nil
 }

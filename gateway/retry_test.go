@@ -227,7 +227,7 @@ func TestBreaker(t *testing.T) {
 	b := newBench(t, func(c *gateway.Config) {
 		c.Default = only(one.upstream("one", 1))
 		c.Retry.Attempts = 1
-		c.Breaker = gateway.Breaker{Failures: 3, OpenFor: 300 * time.Millisecond}
+		c.Breaker = gateway.Breaker{Failures: 3, OpenFor: time.Second}
 	})
 	ask := func() int { return speeches[0].ask(b, b.secret, ask{}).status }
 	one.fails(429, -1) // limits our rate, but is well
@@ -249,14 +249,14 @@ func TestBreaker(t *testing.T) {
 	if one.calls.Load() != calls || len(b.admissions()) != as {
 		t.Error("an open circuit let requests through")
 	}
-	time.Sleep(350 * time.Millisecond)
+	time.Sleep(1050 * time.Millisecond)
 	if status := ask(); status != 502 || one.calls.Load() != calls+1 {
 		t.Errorf("half open: %d after %d calls", status, one.calls.Load()-calls)
 	}
 	if status := ask(); status != 503 {
 		t.Errorf("open again: %d", status)
 	}
-	time.Sleep(350 * time.Millisecond)
+	time.Sleep(1050 * time.Millisecond)
 	one.fails(0, 0)
 	for range 3 {
 		if status := ask(); status != 200 {

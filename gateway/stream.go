@@ -190,7 +190,7 @@ func (s *stream) event(name, data []byte) (done bool, err error) {
 func (s *stream) start() {
 	h := s.out.Header()
 	h.Set("Content-Type", "text/event-stream; charset=utf-8")
-	h.Set("Cache-Control", "no-cache")
+	h.Set("Cache-Control", "no-cache, no-store")
 	h.Set("X-Accel-Buffering", "no") // a proxy in front must not collect events
 	s.started = true
 	if s.ttftMS == 0 {

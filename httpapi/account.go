@@ -49,52 +49,18 @@ func (s *Server) allowance(ctx context.Context, org uuid.UUID) (Allowance, error
 	return a, unavailable(limitsUnavailable(err))
 }
 
-type planDetailResponse struct {
-	ID             uuid.UUID `json:"id"`
-	Name           string    `json:"name"`
-	Code           string    `json:"code"`
-	BillingCycle   string    `json:"billing_cycle" enum:"monthly"`
-	MonthlyFee     string    `json:"monthly_fee" format:"decimal"`
-	IncludedTokens uint64    `json:"included_tokens" doc:"A month."`
-	RPMLimit       *uint64   `json:"rpm_limit" doc:"Requests a minute of the whole organisation; null means no limit."`
-	TPMLimit       *uint64   `json:"tpm_limit" doc:"Tokens a minute of the whole organisation; null means no limit."`
-	ModelsAllowed  []string  `json:"models_allowed" doc:"Standard ids; empty means every model."`
-	OveragePolicy  string    `json:"overage_policy" enum:"bill,block"`
-	DiscountPct    string    `json:"discount_pct" format:"percentage"`
-	Currency       string    `json:"currency" doc:"ISO 4217."`
-	EffectiveFrom  string    `json:"effective_from" format:"date-time"`
-	EffectiveTo    *string   `json:"effective_to" format:"date-time" doc:"When the next plan takes over; null while there is none."`
-}
-
-// plan serves GET /api/v1/billing/plan: the plan in force now.
-func (s *Server) plan(w http.ResponseWriter, _ *http.Request, caller keys.Key) error {
-	p, err := s.config.Plans.PlanAt(caller.OrgID, s.config.Now())
-	if err != nil {
-		return err
-	}
-	writeJSON(w, http.StatusOK, newPlanDetail(p))
-	return nil
-}
-
-func newPlanDetail(p billing.Plan) planDetailResponse {
-	return planDetailResponse{
-		ID: p.ID, Name: p.Name, Code: p.Code, BillingCycle: string(p.BillingCycle), MonthlyFee: p.MonthlyFee.Format(p.Currency),
-		IncludedTokens: p.IncludedTokens, RPMLimit: limitOrNull(p.RPMLimit), TPMLimit: limitOrNull(p.TPMLimit),
-		ModelsAllowed: append([]string{}, p.ModelsAllowed...), OveragePolicy: string(p.OveragePolicy),
-		DiscountPct: p.DiscountPct.StringFixed(places), Currency: p.Currency,
-		EffectiveFrom: instant(p.EffectiveFrom), EffectiveTo: instantOrNull(p.EffectiveTo),
-	}
-}
-
 type billingAccountResponse struct {
 	ID                 uuid.UUID `json:"id"`
 	OrgID              uuid.UUID `json:"org_id"`
-	Balance            string    `json:"balance" format:"decimal" doc:"Paid in advance; negative: owed."`
+	Balance            string    `json:"balance" format:"decimal" doc:"Prepaid and promotional credit. Once usage is held against it: less what is owed and what was used since; negative: owed."`
+	PrepaidBalance     string    `json:"prepaid_balance" format:"decimal" doc:"The organisation's own money that no invoice has used yet."`
+	PromotionalBalance string    `json:"promotional_balance" format:"decimal" doc:"The same of what it was given."`
+	AmountOwed         string    `json:"amount_owed" format:"decimal" doc:"Still to be paid on issued invoices."`
 	CreditLimit        string    `json:"credit_limit" format:"decimal"`
 	FrozenAmount       string    `json:"frozen_amount" format:"decimal" doc:"Reserved for requests in flight."`
 	Currency           string    `json:"currency" doc:"ISO 4217."`
-	Status             string    `json:"status" enum:"active"`
-	Timezone           string    `json:"timezone" doc:"IANA; its calendar months are the billing periods."`
+	Status             string    `json:"status" enum:"active,overdue" doc:"overdue: an invoice is past its due date."`
+	Timezone           string    `json:"timezone" doc:"IANA; its dates begin and end the billing periods."`
 	CurrentPeriodStart string    `json:"current_period_start" format:"date"`
 	CurrentPeriodEnd   string    `json:"current_period_end" format:"date" doc:"The last day of the period."`
 	CurrentPeriodCost  string    `json:"current_period_cost" format:"decimal" doc:"The total of the upcoming invoice."`
@@ -123,10 +89,26 @@ func (s *Server) account(w http.ResponseWriter, r *http.Request, caller keys.Key
 	if err != nil {
 		return err
 	}
+	at, err := s.config.Accounts.Account(org.ID)
+	if err != nil {
+		return err
+	}
+	balance, err := at.Prepaid.Add(at.Promo)
+	if err != nil {
+		return err
+	}
+	if a.Prepaid { // usage is paid from it as it happens, long before the invoice
+		balance = a.Balance
+	}
+	status, err := s.accountStatus(org.ID)
+	if err != nil {
+		return err
+	}
 	answer := billingAccountResponse{
-		ID: events.DeriveID("billing-account", org.ID[:]), OrgID: org.ID,
-		Balance: a.Balance.Format(org.Currency), CreditLimit: a.CreditLimit.Format(org.Currency), FrozenAmount: a.Frozen.Format(org.Currency),
-		Currency: org.Currency, Status: "active", Timezone: org.Timezone,
+		ID: events.DeriveID("billing-account", org.ID[:]), OrgID: org.ID, Balance: balance.Format(org.Currency),
+		PrepaidBalance: at.Prepaid.Format(org.Currency), PromotionalBalance: at.Promo.Format(org.Currency), AmountOwed: at.Owed.Format(org.Currency),
+		CreditLimit: a.CreditLimit.Format(org.Currency), FrozenAmount: a.Frozen.Format(org.Currency),
+		Currency: org.Currency, Status: status, Timezone: org.Timezone,
 		CurrentPeriodStart: upcoming.Period.FirstDay().String(), CurrentPeriodEnd: upcoming.Period.LastDay().String(),
 		CurrentPeriodCost: upcoming.Total.Format(org.Currency), UpdatedAt: instant(org.CreatedAt),
 	}
@@ -139,6 +121,25 @@ func (s *Server) account(w http.ResponseWriter, r *http.Request, caller keys.Key
 	}
 	writeJSON(w, http.StatusOK, answer)
 	return nil
+}
+
+// accountStatus is overdue as long as one of the newest invoices is.
+func (s *Server) accountStatus(org uuid.UUID) (string, error) {
+	const look = 100
+	invoices, _, err := s.config.Books.Invoices(org, 1, look)
+	if err != nil {
+		return "", err
+	}
+	for i := range invoices {
+		_, status, err := s.standingOf(&invoices[i])
+		if err != nil {
+			return "", err
+		}
+		if status == ledger.StatusOverdue {
+			return "overdue", nil
+		}
+	}
+	return "active", nil
 }
 
 // budgetProgress is how much of the budget is spent; 0.00 without one, and all of
@@ -181,7 +182,7 @@ func (s *Server) accountRoutes() []route {
 	if s.config.Plans != nil {
 		routes = append(routes, route{
 			method: http.MethodGet, path: "/api/v1/billing/plan", id: "getCurrentPlan", tag: tagBilling, summary: "Get Current Plan",
-			scope: keys.ScopeBillingRead, serve: s.plan, answer: success{of: planDetailResponse{}},
+			scope: keys.ScopeBillingRead, serve: s.plan(ofCaller), answer: success{of: planDetailResponse{}},
 		})
 	}
 	if s.config.Upcoming != nil {

@@ -221,9 +221,11 @@ func (s *Server) publishPrice(w http.ResponseWriter, r *http.Request, caller key
 var asOf = param{kind: instantParam, name: "as_of", doc: "Periods that are due at this moment are closed. Default: now."}
 
 type invoiceRunResponse struct {
-	Issued []invoiceSummary `json:"issued" doc:"By this run, in order."`
-	Empty  int              `json:"empty_periods" minimum:"0" doc:"Closed without usage."`
-	Failed int              `json:"failed_orgs" minimum:"0" doc:"Could not be brought up to date; run it again."`
+	Issued  []invoiceSummary `json:"issued" doc:"By this run, in order; of very many the first."`
+	Count   int              `json:"issued_count" minimum:"0" doc:"How many there are."`
+	Empty   int              `json:"empty_periods" minimum:"0" doc:"Closed with nothing to bill."`
+	Failed  int              `json:"failed_orgs" minimum:"0" doc:"Could not be brought up to date; run it again."`
+	TooLate uint64           `json:"too_late_events" doc:"Late usage that is too old to be billed."`
 }
 
 // runInvoices serves POST /admin/v1/invoices/run. A run closes each period once,
@@ -252,9 +254,13 @@ func (s *Server) runInvoices(w http.ResponseWriter, r *http.Request, caller keys
 	if err != nil {
 		s.logger.Error("invoice run is incomplete", "request_id", w.Header().Get(requestIDHeader), "failed_orgs", report.Failed, "error", err)
 	}
-	answer := invoiceRunResponse{Issued: []invoiceSummary{}, Empty: report.Empty, Failed: report.Failed}
+	answer := invoiceRunResponse{Issued: []invoiceSummary{}, Count: report.Invoices, Empty: report.Empty, Failed: report.Failed, TooLate: report.TooLate}
 	for i := range report.Issued {
-		answer.Issued = append(answer.Issued, newInvoiceSummary(&report.Issued[i]))
+		_, status, err := s.standingOf(&report.Issued[i])
+		if err != nil {
+			return err
+		}
+		answer.Issued = append(answer.Issued, newInvoiceSummary(&report.Issued[i], status))
 	}
 	writeJSON(w, http.StatusOK, answer)
 	return nil

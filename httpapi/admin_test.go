@@ -139,7 +139,7 @@ func TestInvoiceRunPlanAndAccount(t *testing.T) {
 		{"?as_of=2026-11-16T00:00:00Z", 422, `["query","as_of"]`},
 		{"?as_of=2026-10-31T15:59:59Z", 200, `"issued":[]`},
 		{"?as_of=2026-10-31T16:00:00Z", 200, `"total":"72.00"`},
-		{"", 200, `"issued":[],"empty_periods":0,"failed_orgs":0`},
+		{"", 200, `"issued":[],"issued_count":0,"empty_periods":0,"failed_orgs":0`},
 	} {
 		if a := r.send("POST", "/admin/v1/invoices/run"+c.query, root, ""); a.status != c.status || !strings.Contains(a.body, c.want) {
 			t.Errorf("run %s = %d %s, want %d %s", c.query, a.status, a.body, c.status, c.want)

@@ -3,14 +3,12 @@ package httpapi
 import (
 	"context"
 	"net/http"
-	"strconv"
 	"time"
 
 	"aione/events"
 	"aione/keys"
 	"aione/ledger"
 
-	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
 )
 
@@ -79,7 +77,8 @@ type lineEvent struct {
 	KeyID        *string   `json:"key_id" format:"uuid"`
 	Model        string    `json:"model"`
 	PriceVersion string    `json:"price_version"`
-	Quantity     uint64    `json:"quantity" doc:"In the line's bucket."`
+	Bucket       string    `json:"bucket"`
+	Quantity     uint64    `json:"quantity" doc:"In the bucket."`
 	Outcome      string    `json:"outcome"`
 	Source       *string   `json:"source" doc:"Of usage reported by other producers."`
 	ExternalID   *string   `json:"external_id" doc:"The producer's own id."`
@@ -87,37 +86,40 @@ type lineEvent struct {
 
 var linePageSize = pageSize(bounds{def: 100, min: 1, max: 1000})
 
-// lineEvents serves GET /api/v1/billing/invoices/{invoice_id}/lines/{n}/events.
+// lineEvents serves GET /api/v1/billing/invoices/{invoice_id}/lines/{n}/events. A
+// line of usage has the events that it sums up, a tier those that its charge
+// covers, all tiers together: which of them fall into one tier nothing says. Other
+// lines come from terms and other lines, and have none.
 func (s *Server) lineEvents(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
-	id, err := pathID(r, "invoice_id")
+	n, err := pathNumber(r, "n")
 	if err != nil {
 		return err
-	}
-	n, err := strconv.Atoi(chi.URLParam(r, "n"))
-	if err != nil || n < 1 {
-		return invalid("int_parsing", "the value is not a number from 1 on", "path", "n")
 	}
 	p := queryOf(r)
 	page := p.page(linePageSize)
 	if err := p.err(); err != nil {
 		return err
 	}
-	inv, err := s.config.Invoices.Invoice(caller.OrgID, id)
+	inv, err := s.invoiceOf(r, caller.OrgID)
 	if err != nil {
 		return err
 	}
-	if n > len(inv.Lines) {
-		return &apiError{status: http.StatusNotFound, detail: "not found"}
+	if _, err := lineOf(&inv, n); err != nil {
+		return err
 	}
-	line := inv.Lines[n-1]
 	s.vouchIfKnown(r.Context(), w, caller.OrgID)
-	found, total, err := s.config.Lines.LineEvents(r.Context(), inv.InputsQuery(), line, page.size, page.offset())
-	if err != nil {
-		return unavailable(err)
-	}
-	list := make([]lineEvent, len(found))
-	for i := range found {
-		list[i] = newLineEvent(&found[i], line.Bucket)
+	list, total := []lineEvent{}, 0
+	for _, part := range inv.UsageOf(n) {
+		// Of each part the events behind those of the parts before it.
+		limit, offset := page.size-len(list), max(page.offset()-total, 0)
+		found, n, err := s.config.Lines.LineEvents(r.Context(), s.config.Accounts.InputsQueryOf(inv), part, limit, offset)
+		if err != nil {
+			return unavailable(err)
+		}
+		for i := range found {
+			list = append(list, newLineEvent(&found[i], part.Bucket))
+		}
+		total += n
 	}
 	page.announce(w, r, total)
 	writeJSON(w, http.StatusOK, list)
@@ -127,29 +129,8 @@ func (s *Server) lineEvents(w http.ResponseWriter, r *http.Request, caller keys.
 func newLineEvent(u *events.Usage, bucket ledger.Bucket) lineEvent {
 	return lineEvent{
 		EventID: u.ID, OccurredAt: instant(u.OccurredAt), TeamID: idOrNull(u.TeamID), KeyID: idOrNull(u.KeyID),
-		Model: u.Model, PriceVersion: u.PriceVersion, Quantity: inBucket(u, bucket), Outcome: u.Outcome.String(),
+		Model: u.Model, Bucket: string(bucket), PriceVersion: u.PriceVersion, Quantity: bucket.Of(u.Tokens, u.Images), Outcome: u.Outcome.String(),
 		Source: textOrNull(u.Producer), ExternalID: textOrNull(u.ExternalID),
-	}
-}
-
-func inBucket(u *events.Usage, bucket ledger.Bucket) uint64 {
-	switch bucket {
-	case ledger.BucketInput:
-		return u.Tokens.Input
-	case ledger.BucketCacheRead:
-		return u.Tokens.CacheRead
-	case ledger.BucketCacheWrite5m:
-		return u.Tokens.CacheWrite5m
-	case ledger.BucketCacheWrite1h:
-		return u.Tokens.CacheWrite1h
-	case ledger.BucketOutput:
-		return u.Tokens.Output
-	case ledger.BucketReasoning:
-		return u.Tokens.Reasoning
-	case ledger.BucketImages:
-		return u.Images
-	default:
-		return 1 // of requests
 	}
 }
 
@@ -166,7 +147,9 @@ func (s *Server) proofRoutes() []route {
 	if s.config.Lines != nil {
 		routes = append(routes, route{
 			method: http.MethodGet, path: "/api/v1/billing/invoices/{invoice_id}/lines/{n}/events", id: "listLineEvents", tag: tagBilling,
-			summary: "List Events of an Invoice Line", doc: "The exact events that a line is the sum of, in the order of the log.",
+			summary: "List Events of an Invoice Line",
+			doc: "The exact events that a line is the sum of, in the order of the log. For a tier: those that its charge covers, by model, price version and bucket, " +
+				"of all its tiers together. Other lines come from terms and other lines, and have no events.",
 			scope: keys.ScopeBillingRead, heavy: true, serve: s.lineEvents, params: []param{pageNumber, linePageSize},
 			answer: success{of: []lineEvent{}, counted: true, paged: true},
 		})

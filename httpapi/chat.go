@@ -21,6 +21,11 @@ type chatRequest struct {
 	Stream        bool           `json:"stream,omitempty" doc:"Answers text/event-stream: chunks, then [DONE]."`
 	StreamOptions *streamOptions `json:"stream_options,omitempty"`
 	Tools         []anyObject    `json:"tools,omitempty"`
+
+	ResponseFormat anyObject `json:"response_format,omitempty"`
+	AspectRatio    string    `json:"aspect_ratio,omitempty" example:"16:9" doc:"Of pictures, with gemini-*-image* models."`
+	ImageSize      string    `json:"image_size,omitempty" example:"2K" doc:"Of pictures."`
+	TopK           uint64    `json:"top_k,omitempty" doc:"With Gemini's models."`
 }
 
 // fraction is any JSON number, for the document.
@@ -64,6 +69,33 @@ type chatModel struct {
 	OwnedBy string `json:"owned_by"`
 }
 
+// messagesRequest is a request in Anthropic's dialect.
+type messagesRequest struct {
+	_           struct{}    `additionalProperties:"true"`
+	Model       string      `json:"model" example:"claude-haiku-4-5"`
+	MaxTokens   uint64      `json:"max_tokens" minimum:"1"`
+	Messages    []anyObject `json:"messages"`
+	Temperature fraction    `json:"temperature,omitempty"`
+	Stream      bool        `json:"stream,omitempty" doc:"Answers text/event-stream, up to message_stop."`
+	Tools       []anyObject `json:"tools,omitempty"`
+}
+
+// generateRequest is a request in Gemini's dialect.
+type generateRequest struct {
+	_                 struct{}          `additionalProperties:"true"`
+	Contents          []anyObject       `json:"contents"`
+	SystemInstruction anyObject         `json:"systemInstruction,omitempty"`
+	GenerationConfig  *generationConfig `json:"generationConfig,omitempty"`
+	Tools             []anyObject       `json:"tools,omitempty"`
+}
+
+type generationConfig struct {
+	_               struct{} `additionalProperties:"true"`
+	MaxOutputTokens uint64   `json:"maxOutputTokens,omitempty" minimum:"1"`
+	CandidateCount  uint64   `json:"candidateCount,omitempty" minimum:"1" maximum:"128"`
+	Temperature     fraction `json:"temperature,omitempty"`
+}
+
 // chatError is an error in OpenAI's dialect.
 type chatError struct {
 	Error struct {
@@ -74,6 +106,29 @@ type chatError struct {
 	} `json:"error"`
 }
 
+// messagesError is an error in Anthropic's dialect.
+type messagesError struct {
+	Type  string `json:"type" enum:"error"`
+	Error struct {
+		Type    string `json:"type"`
+		Message string `json:"message"`
+		Code    string `json:"code"`
+	} `json:"error"`
+}
+
+// generateError is an error in Gemini's dialect.
+type generateError struct {
+	Error struct {
+		Code    int         `json:"code"`
+		Message string      `json:"message"`
+		Status  string      `json:"status"`
+		Details []anyObject `json:"details"`
+	} `json:"error"`
+}
+
+// altParam is the one way in which Gemini's streams are sent.
+var altParam = param{kind: choiceParam, name: "alt", words: []string{"sse"}, required: true, doc: "Streams are server-sent events."}
+
 func (s *Server) chatRoutes() []route {
 	if s.config.Gateway == nil {
 		return nil
@@ -83,26 +138,27 @@ func (s *Server) chatRoutes() []route {
 		method: http.MethodPost, path: "/v1/chat/completions", id: "createChatCompletion", tag: tagChat, summary: "Chat",
 		doc:    "As OpenAI has it: streaming, tools, images and what else the model knows; members that are not named here are passed on.",
 		body:   body{of: chatRequest{}, example: `{"model":"gpt-4o","messages":[{"role":"user","content":"Hello"}]}`},
-		answer: success{of: chatCompletion{}, other: stream},
+		answer: success{of: chatCompletion{}, other: stream}, refusals: chatRefusals(chatError{}),
 	}, {
 		method: http.MethodPost, path: "/v1/messages", id: "createMessage", tag: tagChat, summary: "Messages",
 		doc:    "As Anthropic has it, streaming too; the key in x-api-key or as Bearer.",
-		body:   body{of: anyObject{}, example: `{"model":"claude-haiku-4-5","max_tokens":100,"messages":[{"role":"user","content":"Hello"}]}`},
-		answer: success{of: anyObject{}, other: stream},
+		body:   body{of: messagesRequest{}, example: `{"model":"claude-haiku-4-5","max_tokens":100,"messages":[{"role":"user","content":"Hello"}]}`},
+		answer: success{of: anyObject{}, other: stream}, refusals: chatRefusals(messagesError{}),
 	}, {
 		method: http.MethodPost, path: "/v1beta/models/{model}:generateContent", id: "generateContent", tag: tagChat, summary: "Generate Content",
 		doc:    "As Gemini has it; below /v1 too.",
-		body:   body{of: anyObject{}, example: `{"contents":[{"role":"user","parts":[{"text":"Hello"}]}]}`},
-		answer: success{of: anyObject{}},
+		body:   body{of: generateRequest{}, example: `{"contents":[{"role":"user","parts":[{"text":"Hello"}]}]}`},
+		answer: success{of: anyObject{}}, refusals: chatRefusals(generateError{}),
 	}, {
 		method: http.MethodPost, path: "/v1beta/models/{model}:streamGenerateContent", id: "streamGenerateContent", tag: tagChat, summary: "Stream Content",
-		doc:    "As Gemini has it, as server-sent events with ?alt=sse; below /v1 too.",
-		body:   body{of: anyObject{}, example: `{"contents":[{"role":"user","parts":[{"text":"Hello"}]}]}`},
-		answer: success{of: []anyObject{}, other: stream},
+		doc:    "As Gemini has it; below /v1 too.",
+		params: []param{altParam},
+		body:   body{of: generateRequest{}, example: `{"contents":[{"role":"user","parts":[{"text":"Hello"}]}]}`},
+		answer: success{other: stream}, refusals: chatRefusals(generateError{}),
 	}, {
 		method: http.MethodGet, path: "/v1/models", id: "listModels", tag: tagModels, summary: "List models of a key",
 		doc:    "The models that this key may use, by their standard ids.",
-		answer: success{of: chatModels{}},
+		answer: success{of: chatModels{}}, refusals: chatRefusals(chatError{}),
 	}}
 	for i := range routes {
 		routes[i].scope, routes[i].elsewhere = keys.ScopeChat, true
@@ -110,8 +166,8 @@ func (s *Server) chatRoutes() []route {
 	return routes
 }
 
-// chatRefusals are how the gateway says no.
-func chatRefusals() []refusal {
+// chatRefusals are how the gateway says no, each in the form of a dialect.
+func chatRefusals(form any) []refusal {
 	var all []refusal
 	for _, no := range []refusal{
 		{status: http.StatusBadRequest}, {status: http.StatusUnauthorized, doc: "There is no key, or none of ours."},
@@ -120,7 +176,7 @@ func chatRefusals() []refusal {
 		{status: http.StatusInternalServerError}, {status: http.StatusBadGateway, doc: "The provider failed."},
 		{status: http.StatusServiceUnavailable}, {status: http.StatusGatewayTimeout, doc: "The provider took too long."},
 	} {
-		no.instead = chatError{}
+		no.instead = form
 		all = append(all, no)
 	}
 	return all

@@ -1,5 +1,5 @@
 // Package httpapi serves the platform's HTTP API: API keys, models, usage,
-// dashboards, billing, the intake of usage from other producers, the operator's
+// dashboards, billing and its documents, webhooks, the intake of usage from other producers, the operator's
 // commands, health and metrics. The chat gateway is mounted beside it, with its
 // own dialect, as it is.
 //
@@ -20,7 +20,10 @@
 //     priced when it occurred, by the catalog, or rejected; none is free because
 //     its model or price is unknown.
 //   - Every command can be repeated: what it makes is named by its
-//     Idempotency-Key or its content, and the ledger knows it.
+//     Idempotency-Key or its content, and the ledger knows it. A command about
+//     money says when it was carried out before, also after a restart.
+//   - A document names the parties as they were when its invoice was issued; an
+//     export is whole, or its connection is cut.
 //   - Money and percentages leave as exact strings; nothing is ever a float.
 //   - Every 422 is an HTTPValidationError, every other error {"detail": "…"}, and
 //     an error nobody foresaw is logged and answered "internal error". Neither the

@@ -58,7 +58,7 @@ func (at *route) operation(made schemas) *huma.Operation {
 		op.Parameters = append(op.Parameters, &huma.Param{Name: name, In: "path", Required: true, Schema: pathSchema(name)})
 	}
 	for _, p := range at.params {
-		in := &huma.Param{Name: p.name, In: "query", Description: p.doc, Schema: p.schema(), AllowEmptyValue: true}
+		in := &huma.Param{Name: p.name, In: "query", Description: p.doc, Schema: p.schema(), Required: p.required, AllowEmptyValue: !p.required}
 		if p.header {
 			in.In, in.AllowEmptyValue = "header", false
 		}
@@ -107,6 +107,9 @@ func (at *route) describeSuccess(op *huma.Operation, made schemas) {
 		yes.Headers[countedSeqHeader] = integerHeader("Its sequence in the organisation's stream.")
 		yes.Headers[behindHeader] = textHeader("How many envelopes in the stream are not counted yet; unknown if nobody can tell now.")
 	}
+	if at.answer.replayed {
+		yes.Headers[replayedHeader] = textHeader("true if the request was carried out before, and nothing was done now.")
+	}
 	if at.answer.paged {
 		yes.Headers["X-Total-Count"] = integerHeader("How many there are in all.")
 		yes.Headers["Link"] = textHeader("first, prev, next and last page (RFC 8288).")
@@ -129,7 +132,7 @@ func integerHeader(doc string) *huma.Param {
 // allRefusals are those of the table and those that follow from it.
 func (at *route) allRefusals() []refusal {
 	if at.elsewhere {
-		return chatRefusals()
+		return at.refusals
 	}
 	all := slices.Clone(at.refusals)
 	add := func(status int, doc string) {

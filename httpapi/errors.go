@@ -46,6 +46,7 @@ var sentinels = []struct {
 }{
 	{billing.ErrNotFound, apiError{status: http.StatusNotFound, detail: "not found"}},
 	{keys.ErrUnknownKey, apiError{status: http.StatusNotFound, detail: "not found"}}, // by id; as a token it is a 401
+	{billing.ErrIdempotency, apiError{status: http.StatusConflict, detail: "the Idempotency-Key was used for another request"}},
 	{billing.ErrExists, apiError{status: http.StatusConflict, detail: "the Idempotency-Key was used for another request"}},
 	{errKeyReused, apiError{status: http.StatusConflict, detail: "the Idempotency-Key was used for another request"}},
 	{keys.ErrIdempotencyKeyUsed, apiError{status: http.StatusConflict, detail: "the Idempotency-Key was used for another rotation"}},

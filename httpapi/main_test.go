@@ -23,6 +23,7 @@ import (
 	"aione/events"
 	"aione/keys"
 	"aione/ledger"
+	"aione/webhooks"
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
@@ -106,8 +107,10 @@ func newRig(t testing.TB, engines *embedded.Engines, change ...func(*Config)) *r
 	nc := must(engines.NATS.Conn())
 	r.log = must(events.Open(ctx, nc, events.Options{}))
 	r.book, r.catalog = billing.NewBook(), catalog.New()
-	r.keys = must(keys.NewSet(keys.Config{Now: r.clock.Now, Peppers: []keys.Pepper{{Version: 1, Secret: bytes.Repeat([]byte{7}, 32)}}}))
-	r.commands = billing.Commands{Log: r.log, Book: r.book}
+	pepper := keys.Pepper{Version: 1, Secret: bytes.Repeat([]byte{7}, 32)}
+	r.keys = must(keys.NewSet(keys.Config{Now: r.clock.Now, Peppers: []keys.Pepper{pepper}}))
+	hooks := must(webhooks.NewBook([]string{"invoice.issued"}, func(events.Record) (webhooks.Event, bool) { return webhooks.Event{}, false }))
+	r.commands = billing.Commands{Log: r.log, Book: r.book, Prices: r.catalog}
 	r.limiter = must(admission.New(admission.Config{Zones: r.book, Now: r.clock.Now}))
 	if err := r.limiter.Restore(ctx, admission.History{}); err != nil {
 		t.Fatal(err)
@@ -120,6 +123,9 @@ func newRig(t testing.TB, engines *embedded.Engines, change ...func(*Config)) *r
 				return err
 			}
 			if err := r.catalog.Apply(rec); err != nil {
+				return err
+			}
+			if err := hooks.Apply(rec); err != nil {
 				return err
 			}
 			if err := r.limiter.Apply(rec); err != nil {
@@ -139,9 +145,10 @@ func newRig(t testing.TB, engines *embedded.Engines, change ...func(*Config)) *r
 	}
 	r.invoicer = &billing.Invoicer{Log: r.log, Book: r.book, Prices: r.catalog, Usage: r.projection, Clock: r.clock.Now}
 	r.config = Config{
-		Keys: r.keys, Orgs: r.book, Invoices: r.book, Upcoming: r.invoicer, Usage: r.projection, Catalog: r.catalog, Log: r.log,
+		Keys: r.keys, Orgs: r.book, Books: r.book, Accounts: r.book, Profiles: r.book, Finance: r.commands, PlanCatalog: r.book, Upcoming: r.invoicer, Usage: r.projection, Catalog: r.catalog, Log: r.log,
 		KeyCommands: r.keys, Plans: r.book, Tenants: r.commands, Assigner: r.commands, PriceList: r.catalog, InvoiceRun: r.invoicer, Ledger: r.log,
 		Budgets: admission.Commands{Log: r.log, Limiter: r.limiter}, Standings: r.limiter,
+		Webhooks: hooks, WebhookCommands: webhooks.Commands{Log: r.log, Book: hooks, Secrets: must(webhooks.NewSecrets(pepper)), Destinations: webhooks.Destinations{AllowLoopback: true}},
 		Now: r.clock.Now, Logger: slog.New(slog.NewTextHandler(r.logged, nil)), Checks: checks, Collectors: collectors,
 	}
 	for _, c := range change {
@@ -252,6 +259,20 @@ func (r *rig) ingest() {
 	if err := in.Run(r.ctx); err != nil {
 		r.t.Fatal(err)
 	}
+}
+
+// ingesting counts what is published until the function it returns is called.
+func (r *rig) ingesting() (stop func()) {
+	ctx, cancel := context.WithCancel(r.ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		in := &analytics.Ingester{Log: r.log, Store: r.projection.Store, BatchAge: 5 * time.Millisecond}
+		if err := in.Run(ctx); ctx.Err() == nil {
+			r.t.Error(err)
+		}
+	}()
+	return func() { cancel(); <-done }
 }
 
 // answer is what the server said.

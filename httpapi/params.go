@@ -77,6 +77,7 @@ type param struct {
 	bounds    bounds   // of an integer
 	words     []string // of choices
 	header    bool     // it is a header, not part of the query
+	required  bool
 }
 
 type paramKind int

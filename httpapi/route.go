@@ -3,6 +3,7 @@ package httpapi
 import (
 	"net/http"
 	"regexp"
+	"strconv"
 	"time"
 
 	"aione/keys"
@@ -51,6 +52,8 @@ type success struct {
 	other   []content
 	counted bool // says how far it has counted, see vouch
 	paged   bool // says how many there are, see page.announce
+
+	replayed bool // says whether it was given before, see carriedOut
 }
 
 func (a success) code() int { return orStatus(a.status, http.StatusOK) }
@@ -78,6 +81,7 @@ const (
 	tagKeys      = "API keys"
 	tagUsage     = "Usage"
 	tagBilling   = "Billing"
+	tagWebhooks  = "Webhooks"
 	tagIngest    = "Ingest"
 	tagOperators = "Operators"
 	tagService   = "Service"
@@ -88,8 +92,8 @@ const (
 func (s *Server) table() []route {
 	var all []route
 	for _, routes := range [...][]route{
-		s.chatRoutes(), s.modelRoutes(), s.keyRoutes(), s.usageRoutes(), s.accountRoutes(), s.billingRoutes(), s.proofRoutes(),
-		s.ingestRoutes(), s.adminRoutes(), s.budgetRoutes(), s.serviceRoutes(),
+		s.chatRoutes(), s.modelRoutes(), s.keyRoutes(), s.usageRoutes(), s.accountRoutes(), s.billingRoutes(), s.proofRoutes(), s.webhookRoutes(),
+		s.ingestRoutes(), s.adminRoutes(), s.budgetRoutes(), s.financeRoutes(), s.serviceRoutes(),
 	} {
 		all = append(all, routes...)
 	}
@@ -145,6 +149,15 @@ func pathID(r *http.Request, name string) (uuid.UUID, error) {
 	return id, nil
 }
 
+// pathNumber reads a number from 1 on of the path.
+func pathNumber(r *http.Request, name string) (int, error) {
+	n, err := strconv.Atoi(chi.URLParam(r, name))
+	if err != nil || n < 1 {
+		return 0, invalid("int_parsing", "the value is not a number from 1 on", "path", name)
+	}
+	return n, nil
+}
+
 func (s *Server) usageRoutes() []route {
 	return []route{{
 		method: http.MethodGet, path: "/api/v1/obs/usage", id: "queryUsage", tag: tagUsage, summary: "Query Usage",
@@ -162,30 +175,6 @@ func (s *Server) usageRoutes() []route {
 		params: []param{rangeDays, viewMode},
 		answer: success{of: dashboardAnswer{}, counted: true},
 	}}
-}
-
-func (s *Server) billingRoutes() []route {
-	routes := []route{{
-		method: http.MethodGet, path: "/api/v1/billing/invoices", id: "listInvoices", tag: tagBilling, summary: "List Invoices",
-		doc:   "Issued invoices, the newest period first.",
-		scope: keys.ScopeBillingRead, serve: s.listInvoices,
-		params: []param{pageNumber, invoicesPageSize},
-		answer: success{of: []invoiceSummary{}, counted: true, paged: true},
-	}, {
-		method: http.MethodGet, path: "/api/v1/billing/invoices/{invoice_id}", id: "getInvoice", tag: tagBilling, summary: "Get Invoice",
-		doc:   "One invoice with its lines: total = subtotal + adjustments - discount + tax - credits_applied.",
-		scope: keys.ScopeBillingRead, serve: s.getInvoice,
-		answer: success{of: invoiceDetail{}, other: []content{{media: "text/csv"}}, counted: true},
-	}}
-	if s.config.Upcoming != nil {
-		routes = append(routes, route{
-			method: http.MethodGet, path: "/api/v1/billing/invoices/upcoming", id: "getUpcomingInvoice", tag: tagBilling, summary: "Get Upcoming Invoice",
-			doc:   "The current period as if it ended now: a draft. A period without usage so far is a draft of zero.",
-			scope: keys.ScopeBillingRead, heavy: true, serve: s.upcomingInvoice,
-			answer: success{of: invoiceDetail{}, other: []content{{media: "text/csv"}}, counted: true},
-		})
-	}
-	return routes
 }
 
 func (s *Server) ingestRoutes() []route {

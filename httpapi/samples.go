@@ -25,13 +25,18 @@ func (at *route) call() call {
 	for _, name := range at.pathNames() {
 		c.path = strings.Replace(c.path, "{"+name+"}", cmp.Or(pathExamples[name], "497f6eca-6276-4993-bfeb-53cbbbba6f08"), 1)
 	}
+	for _, p := range at.params {
+		if p.required {
+			c.path += "?" + p.name + "=" + p.words[0]
+		}
+	}
 	if contents := at.body.contents(); len(contents) > 0 {
 		c.media, c.body = contents[0].media, at.body.example
 	}
 	return c
 }
 
-var pathExamples = map[string]string{"n": "1", "model": "gemini-2.5-flash"}
+var pathExamples = map[string]string{"n": "1", "model": "gemini-2.5-flash", "code": "team"}
 
 // samples calls the route with curl, JavaScript, Go and Python.
 func (at *route) samples() []sample {

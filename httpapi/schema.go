@@ -152,7 +152,8 @@ func words(of []string) []any {
 
 // pathSchema is what a parameter of a path must be, by its name.
 func pathSchema(name string) *huma.Schema {
-	if name == "model" {
+	switch name {
+	case "model", "code", "message":
 		return &huma.Schema{Type: huma.TypeString}
 	}
 	if strings.HasSuffix(name, "_id") {

@@ -11,6 +11,7 @@ import (
 	"aione/analytics"
 	"aione/billing"
 	"aione/catalog"
+	"aione/documents"
 	"aione/events"
 	"aione/keys"
 	"aione/ledger"
@@ -60,18 +61,13 @@ type Orgs interface {
 	Orgs() []billing.Org
 }
 
-// Invoices are the issued ones: billing.Book.
-type Invoices interface {
-	// Invoices is a page (the first is 1), newest first, and the number of all.
-	Invoices(orgID uuid.UUID, page, pageSize int) ([]ledger.Invoice, int, error)
-	// Invoice returns billing.ErrNotFound also for an invoice of another org.
-	Invoice(orgID, id uuid.UUID) (ledger.Invoice, error)
-}
-
-// Upcoming drafts the invoice of the current period: billing.Invoicer.
+// Upcoming drafts the invoices of open periods: billing.Invoicer.
 type Upcoming interface {
 	// Upcoming returns ledger.ErrNothingToBill when there is no usage yet.
 	Upcoming(ctx context.Context, orgID uuid.UUID) (ledger.Invoice, error)
+	// Drafts are those of all open periods, the oldest first: the ended ones in their
+	// grace, and the current one.
+	Drafts(ctx context.Context, orgID uuid.UUID) ([]ledger.Invoice, error)
 }
 
 // Usage answers from the rows: analytics.Projection. Any error means that there
@@ -96,17 +92,30 @@ type Publisher interface {
 	Publish(ctx context.Context, us []events.Usage) error
 }
 
-// Config of a Server. Keys, Orgs, Invoices, Usage, Catalog, Log and Now are
+// Config of a Server. Keys, Orgs, Books, Accounts, Profiles, Usage, Catalog, Log and Now are
 // required.
 type Config struct {
 	Keys     Keys
 	Orgs     Orgs
-	Invoices Invoices
-	Upcoming Upcoming // nil: the route is not there
+	Books    documents.Books // of billing: what is issued and booked; billing.ErrNotFound also for what is another org's
+	Upcoming Upcoming        // nil: the route is not there
 	Usage    Usage
 	Catalog  Catalog
 	Log      Publisher
 	Gateway  http.Handler // serves /v1 and /v1beta as it is; nil: not there
+
+	// Accounts and Profiles are required too: money of orgs, and who invoices them how.
+	Accounts Accounts
+	Profiles Profiles
+
+	// Finance serves the operator's routes of money; it needs PlanCatalog, Plans and
+	// Assigner. nil: they are not there.
+	Finance     Finance
+	PlanCatalog PlanCatalog
+
+	// Webhooks and WebhookCommands serve the routes of webhooks. nil: they are not there.
+	Webhooks        Webhooks
+	WebhookCommands WebhookCommands
 
 	// KeyCommands serve the routes of API keys, Plans that of the plan, Tenants,
 	// Assigner, PriceList and InvoiceRun those of the operator, Budgets those of budgets
@@ -202,14 +211,20 @@ type Server struct {
 
 // New checks the configuration and makes a server.
 func New(c Config) (*Server, error) {
-	if c.Keys == nil || c.Orgs == nil || c.Invoices == nil || c.Usage == nil || c.Catalog == nil || c.Log == nil || c.Now == nil {
-		return nil, errors.New("httpapi: Keys, Orgs, Invoices, Usage, Catalog, Log and Now are required")
+	if c.Keys == nil || c.Orgs == nil || c.Books == nil || c.Accounts == nil || c.Profiles == nil || c.Usage == nil || c.Catalog == nil || c.Log == nil || c.Now == nil {
+		return nil, errors.New("httpapi: Keys, Orgs, Books, Accounts, Profiles, Usage, Catalog, Log and Now are required")
+	}
+	if c.Finance != nil && (c.PlanCatalog == nil || c.Plans == nil || c.Assigner == nil) {
+		return nil, errors.New("httpapi: Finance needs PlanCatalog, Plans and Assigner")
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
 	if c.Ledger == nil && (c.KeyCommands != nil || c.PriceList != nil) {
 		return nil, errors.New("httpapi: KeyCommands and PriceList need Ledger")
+	}
+	if (c.Webhooks == nil) != (c.WebhookCommands == nil) {
+		return nil, errors.New("httpapi: Webhooks and WebhookCommands go together")
 	}
 	if c.Standings == nil && c.Budgets != nil {
 		return nil, errors.New("httpapi: Budgets needs Standings")
@@ -246,7 +261,7 @@ func (s *Server) newRouter(routes []route) chi.Router {
 // ServeHTTP serves the API and, below /v1 and /v1beta, the gateway.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if root := gatewayRoot(r.URL.Path); root != "" && s.config.Gateway != nil {
-		s.observed(root+"/*", s.config.Gateway).ServeHTTP(w, r)
+		s.observed(root+"/*", secured(s.config.Gateway)).ServeHTTP(w, r)
 		return
 	}
 	s.observed("", secured(s.router)).ServeHTTP(w, r)

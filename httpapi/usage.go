@@ -2,15 +2,13 @@ package httpapi
 
 import (
 	"context"
-	"encoding/csv"
 	"fmt"
-	"mime"
 	"net/http"
 	"slices"
 	"strconv"
-	"strings"
 
 	"aione/analytics"
+	"aione/documents"
 	"aione/keys"
 	"aione/ledger"
 
@@ -97,7 +95,7 @@ func (s *Server) usage(w http.ResponseWriter, r *http.Request, caller keys.Key) 
 		return err
 	}
 	w.Header().Set("Vary", "Accept")
-	if wantsCSV(r) {
+	if wanted(r, jsonType, csvType) == csvType {
 		return s.usageCSV(w, r, req)
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), s.limits.AnswerWithin)
@@ -220,19 +218,6 @@ func (s *Server) ownTeam(org, id uuid.UUID) error {
 	return nil
 }
 
-// wantsCSV reports whether the first media type of Accept that we have is CSV.
-func wantsCSV(r *http.Request) bool {
-	for part := range strings.SplitSeq(strings.Join(r.Header.Values("Accept"), ","), ",") {
-		switch media, _, _ := mime.ParseMediaType(part); media {
-		case "text/csv":
-			return true
-		case "application/json", "*/*":
-			return false
-		}
-	}
-	return false
-}
-
 var usageColumns = []string{
 	"date", "model", "team_id", "key_id", "requests", "prompt_tokens", "cached_tokens", "cache_write_tokens",
 	"completion_tokens", "reasoning_tokens", "total_tokens", "images", "cost_rmb", "error_count",
@@ -251,7 +236,7 @@ func (s *Server) usageCSV(w http.ResponseWriter, r *http.Request, req usageReque
 	}
 	out := csvAnswer{w: w, name: "usage.csv", columns: usageColumns}
 	err := s.config.Usage.EachUsage(r.Context(), q, func(row analytics.UsageRow, total uint64) error {
-		if out.csv == nil {
+		if out.table == nil {
 			w.Header().Set("X-Total-Count", strconv.FormatUint(total, 10))
 		}
 		u := newUsageRow(&row, q.By)
@@ -259,7 +244,7 @@ func (s *Server) usageCSV(w http.ResponseWriter, r *http.Request, req usageReque
 			count(u.PromptTokens), count(u.CachedTokens), count(u.CacheWriteTokens), count(u.CompletionTokens),
 			count(u.ReasoningTokens), count(u.TotalTokens), count(u.Images), u.CostRMB, count(u.ErrorCount))
 	})
-	if err != nil && out.csv == nil {
+	if err != nil && out.table == nil {
 		return unavailable(err)
 	}
 	if err != nil {
@@ -279,48 +264,40 @@ func text(s *string) string {
 
 func count(n uint64) string { return strconv.FormatUint(n, 10) }
 
-// csvAnswer writes CSV (RFC 4180); nothing is out before the first row or end.
+// csvAnswer writes CSV; nothing is out before the first row or end.
 type csvAnswer struct {
 	w       http.ResponseWriter
 	name    string // of the file, for browsers
 	columns []string
-	csv     *csv.Writer
+	table   *documents.Table
 }
 
-func (a *csvAnswer) begin() error {
-	a.w.Header().Set("Content-Type", "text/csv; charset=utf-8")
-	a.w.Header().Set("Content-Disposition", fmt.Sprintf("attachment; filename=%q", a.name))
-	a.csv = csv.NewWriter(a.w)
-	a.csv.UseCRLF = true
-	return a.csv.Write(a.columns)
+func csvHeaders(w http.ResponseWriter, name string) {
+	w.Header().Set("Content-Type", "text/csv; charset=utf-8")
+	w.Header().Set("Content-Disposition", fmt.Sprintf("attachment; filename=%q", name))
+}
+
+func (a *csvAnswer) begin() (err error) {
+	csvHeaders(a.w, a.name)
+	a.table, err = documents.NewTable(a.w, a.columns)
+	return err
 }
 
 func (a *csvAnswer) row(cells ...string) error {
-	if a.csv == nil {
+	if a.table == nil {
 		if err := a.begin(); err != nil {
 			return err
 		}
 	}
-	for i := range cells {
-		cells[i] = inert(cells[i])
-	}
-	return a.csv.Write(cells)
+	return a.table.Row(cells...)
 }
 
 func (a *csvAnswer) end() error {
-	if a.csv == nil {
+	if a.table == nil {
 		if err := a.begin(); err != nil {
 			return err
 		}
 	}
-	a.csv.Flush()
-	return nil // a write that failed: the client left, there is nobody to tell
-}
-
-// inert keeps a spreadsheet from running a cell as a formula.
-func inert(cell string) string {
-	if cell != "" && strings.ContainsRune("=+-@\t\r\n", rune(cell[0])) {
-		return "'" + cell
-	}
-	return cell
+	_ = a.table.Close() // a write that failed: the client left, there is nobody to tell
+	return nil
 }

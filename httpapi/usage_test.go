@@ -175,16 +175,6 @@ func TestUsageCSV(t *testing.T) {
 	}
 }
 
-func TestInertCells(t *testing.T) {
-	for in, want := range map[string]string{
-		"": "", "gpt-4o": "gpt-4o", "=1": "'=1", "+1": "'+1", "-1": "'-1", "@a": "'@a", "\t=1": "'\t=1", "\r=1": "'\r=1", "a=1": "a=1", "模型": "模型",
-	} {
-		if got := inert(in); got != want {
-			t.Errorf("inert(%q) = %q, want %q", in, got, want)
-		}
-	}
-}
-
 func TestWatermark(t *testing.T) {
 	engines := embedded.OpenPrivate(t)
 	r := newRig(t, engines)

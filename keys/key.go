@@ -36,9 +36,12 @@ const (
 	ScopeBillingRead Scope = "billing:read"
 	ScopeKeysWrite   Scope = "keys:write"
 	ScopeAdmin       Scope = "admin"
+	// ScopeWebhooksWrite manages the org's webhooks, and so is told of its invoices
+	// and budgets.
+	ScopeWebhooksWrite Scope = "webhooks:write"
 )
 
-var scopes = []Scope{ScopeChat, ScopeIngest, ScopeUsageRead, ScopeBillingRead, ScopeKeysWrite, ScopeAdmin}
+var scopes = []Scope{ScopeChat, ScopeIngest, ScopeUsageRead, ScopeBillingRead, ScopeKeysWrite, ScopeAdmin, ScopeWebhooksWrite}
 
 var chatOnly = []Scope{ScopeChat}
 

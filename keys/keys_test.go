@@ -172,12 +172,12 @@ func TestStaleWriterConflicts(t *testing.T) {
 	}
 	// Nothing feeds b, so it gives up after a while; both when it wants to write and
 	// when it believes that there is nothing to do.
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	if _, err := b.Disable(ctx, log, change); !errors.Is(err, events.ErrConflict) {
 		t.Errorf("a writer that has not seen the change: %v, want ErrConflict", err)
 	}
-	ctx, cancel = context.WithTimeout(t.Context(), 300*time.Millisecond)
+	ctx, cancel = context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	if _, err := b.Enable(ctx, log, change); !errors.Is(err, events.ErrConflict) {
 		t.Errorf("enabling what was disabled elsewhere: %v, want ErrConflict", err)
@@ -252,6 +252,20 @@ func TestChecksumComesFirst(t *testing.T) {
 		if _, err := s.Verify(wrong, now); !errors.Is(err, keys.ErrMalformedKey) {
 			t.Errorf("a key of %d characters: %v, want ErrMalformedKey", len(wrong), err)
 		}
+	}
+}
+
+// TestRedact: a secret in a wrong place is not repeated, wherever it stands.
+func TestRedact(t *testing.T) {
+	_, secret := create(t, newSet(t, pepper1), openLog(t), keys.CreateInput{})
+	for _, text := range []string{secret, "/v1/models/" + secret + ":generateContent", "model " + secret + ", " + secret, secret[:30] + "…"} {
+		got := keys.Redact(text)
+		if strings.Contains(got, secret[:12]) || !strings.Contains(got, "...") {
+			t.Errorf("%s becomes %s", text, got)
+		}
+	}
+	if got := keys.Redact("gpt-4o, task-nexus"); got != "gpt-4o, task-nexus" {
+		t.Errorf("nothing secret becomes %s", got)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"hash/crc32"
 	"math/big"
+	"regexp"
 	"strings"
 )
 
@@ -105,3 +106,9 @@ func Mask(secret string) string {
 	}
 	return secret[:prefixLen+maskChars] + "..." + secret[len(secret)-maskChars:]
 }
+
+var secretInText = regexp.MustCompile(`\b[st]k-nex-[0-9A-Za-z]+`)
+
+// Redact masks every one of our secrets in a text, such as a path or a name that
+// somebody put a key into by mistake.
+func Redact(text string) string { return secretInText.ReplaceAllStringFunc(text, Mask) }

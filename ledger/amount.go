@@ -116,6 +116,12 @@ func (a *Amount) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
+// UnmarshalText reads what ParseAmount does: flags and the like.
+func (a *Amount) UnmarshalText(b []byte) (err error) {
+	*a, err = ParseAmount(string(b))
+	return err
+}
+
 // RoundHalfEvenToMinor rounds to the minor units of a currency, a half to the
 // even neighbour. It is the only rounding of money in the module, and each amount
 // on an invoice goes through it once.

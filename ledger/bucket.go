@@ -30,6 +30,17 @@ const (
 	BucketRequests     Bucket = "requests"
 )
 
+// Of is what an event with these tokens and images has in the bucket: 1 of
+// requests, 0 of a bucket that does not exist.
+func (b Bucket) Of(t events.Tokens, images uint64) uint64 {
+	for i := range buckets {
+		if buckets[i].name == b {
+			return buckets[i].quantity(&t, images, 1)
+		}
+	}
+	return 0
+}
+
 // buckets says for each bucket where its price and its quantity are. Their order
 // is the order of invoice lines.
 var buckets = [...]struct {

@@ -8,11 +8,12 @@ import (
 	"unicode/utf8"
 )
 
-// Bounds of a Party.
+// Bounds of a Party: characters of a text, lines of an address, characters of an
+// issuer's note.
 const (
-	partyTextRunesMax    = 120
-	partyAddressLinesMax = 6
-	partyNoteRunesMax    = 600
+	PartyTextRunesMax    = 120
+	PartyAddressLinesMax = 6
+	PartyNoteRunesMax    = 600
 )
 
 // ErrParty is returned when a name, address or number cannot stand on a document:
@@ -53,11 +54,11 @@ func (i Issuer) Check() error {
 		return fmt.Errorf("%w: bank details want the account's name, its bank and its number", ErrParty)
 	}
 	return errors.Join(
-		checkText("bank account name", b.AccountName, partyTextRunesMax),
-		checkText("bank name", b.BankName, partyTextRunesMax),
-		checkText("bank account number", b.AccountNumber, partyTextRunesMax),
-		checkText("SWIFT code", b.SWIFT, partyTextRunesMax),
-		checkText("note", i.Note, partyNoteRunesMax),
+		checkText("bank account name", b.AccountName, PartyTextRunesMax),
+		checkText("bank name", b.BankName, PartyTextRunesMax),
+		checkText("bank account number", b.AccountNumber, PartyTextRunesMax),
+		checkText("SWIFT code", b.SWIFT, PartyTextRunesMax),
+		checkText("note", i.Note, PartyNoteRunesMax),
 	)
 }
 
@@ -66,14 +67,14 @@ func (p Party) Check() error {
 	if p.Name == "" {
 		return fmt.Errorf("%w: the name is missing", ErrParty)
 	}
-	if len(p.Address) > partyAddressLinesMax {
-		return fmt.Errorf("%w: an address of %d lines, %d are allowed", ErrParty, len(p.Address), partyAddressLinesMax)
+	if len(p.Address) > PartyAddressLinesMax {
+		return fmt.Errorf("%w: an address of %d lines, %d are allowed", ErrParty, len(p.Address), PartyAddressLinesMax)
 	}
 	for _, line := range p.Address {
 		if line == "" {
 			return fmt.Errorf("%w: a line of the address is empty", ErrParty)
 		}
-		if err := checkText("address", line, partyTextRunesMax); err != nil {
+		if err := checkText("address", line, PartyTextRunesMax); err != nil {
 			return err
 		}
 	}
@@ -82,10 +83,10 @@ func (p Party) Check() error {
 		return fmt.Errorf("%w: %.100q is no e-mail address", ErrParty, p.Email)
 	}
 	return errors.Join(
-		checkText("name", p.Name, partyTextRunesMax),
-		checkText("tax id", p.TaxID, partyTextRunesMax),
-		checkText("e-mail", p.Email, 2*partyTextRunesMax),
-		checkText("phone", p.Phone, partyTextRunesMax),
+		checkText("name", p.Name, PartyTextRunesMax),
+		checkText("tax id", p.TaxID, PartyTextRunesMax),
+		checkText("e-mail", p.Email, 2*PartyTextRunesMax),
+		checkText("phone", p.Phone, PartyTextRunesMax),
 	)
 }
 

@@ -155,7 +155,7 @@ func (a *Auditor) look(ctx context.Context, before *audit) (*audit, error) {
 		if next.invoices[inv.ID] || next.shards[n.Log.Shard(org.ID)].Through < inv.Cut {
 			return nil
 		}
-		problem, err := n.verifyInvoice(ctx, org, inv)
+		problem, err := n.verifyInvoice(ctx, inv)
 		if err != nil {
 			return err
 		}

@@ -62,7 +62,7 @@ func (n *Node) Bootstrap(ctx context.Context) (Bootstrap, error) {
 		return b, fmt.Errorf("mint the first key: %w", err)
 	}
 	_, b.ManagementToken, err = n.Keys.Create(ctx, n.Log, keys.CreateInput{OrgID: org.ID, TeamID: team.ID, Name: "first token", Actor: by.Actor, Reason: by.Reason,
-		Scopes: []keys.Scope{keys.ScopeIngest, keys.ScopeUsageRead, keys.ScopeBillingRead, keys.ScopeKeysWrite}})
+		Scopes: []keys.Scope{keys.ScopeIngest, keys.ScopeUsageRead, keys.ScopeBillingRead, keys.ScopeKeysWrite, keys.ScopeWebhooksWrite}})
 	if err != nil {
 		return b, fmt.Errorf("mint the first token: %w", err)
 	}

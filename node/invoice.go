@@ -4,7 +4,12 @@ import (
 	"context"
 	"time"
 
+	"github.com/google/uuid"
+	"github.com/shopspring/decimal"
+
+	"aione/admission"
 	"aione/billing"
+	"aione/ledger"
 )
 
 // InvoiceConfig of the invoicer role.
@@ -16,8 +21,44 @@ type InvoiceConfig struct {
 
 // Invoicer is the invoicer of this node.
 func (n *Node) Invoicer(c InvoiceConfig) *billing.Invoicer {
-	return &billing.Invoicer{Log: n.Log, Book: n.Book, Prices: n.Catalog, Usage: n.Projection,
+	v := &billing.Invoicer{Log: n.Log, Book: n.Book, Prices: n.Catalog, Usage: n.Projection,
 		Auditor: n.Auditor, Clock: n.Clock, Logger: n.Logger, Grace: c.Grace, TermsDays: c.TermsDays}
+	if n.Limits != nil {
+		v.Standings = standings{n}
+	}
+	return v
+}
+
+// standings let billing announce what package admission counts. A process whose
+// limits are not at work knows nothing of it, and announces nothing.
+type standings struct{ node *Node }
+
+// Standing implements billing.Standings.
+func (s standings) Standing(org uuid.UUID) billing.Spending {
+	n, now := s.node, s.node.Clock()
+	budget, err := n.Limits.Standing(org, admission.ScopeOrg, org, now)
+	if err != nil {
+		return billing.Spending{} // not ready: another look comes soon
+	}
+	balance, err := n.Limits.Standing(org, admission.ScopeBalance, org, now)
+	if err != nil {
+		return billing.Spending{}
+	}
+	spending := billing.Spending{Opened: balance.Limited}
+	for _, part := range []struct {
+		to   *ledger.Amount
+		from decimal.Decimal
+		has  bool
+	}{{&spending.Budget, budget.Limit, budget.Limited}, {&spending.Spent, budget.Spent, true}, {&spending.Balance, balance.Credit.Sub(balance.Spent), balance.Limited}} {
+		if !part.has {
+			continue
+		}
+		if *part.to, err = ledger.NewAmount(part.from); err != nil {
+			n.Logger.Warn("what an org has spent is no amount", "org", org, "error", err)
+			return billing.Spending{}
+		}
+	}
+	return spending
 }
 
 // Invoice closes due periods, at once and then by schedule, until ctx ends.

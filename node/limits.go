@@ -47,6 +47,12 @@ func (p plans) AllowsModel(org uuid.UUID, model string, at time.Time) bool {
 	return err == nil && plan.AllowsModel(model)
 }
 
+// Currency implements gateway.Plans.
+func (p plans) Currency(org uuid.UUID) (string, bool) {
+	o, err := p.Org(org)
+	return o.Currency, err == nil
+}
+
 func (p plans) rates(org uuid.UUID, at time.Time) admission.Rates {
 	plan, err := p.PlanAt(org, at)
 	if err != nil {

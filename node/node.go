@@ -22,6 +22,7 @@ import (
 	"aione/catalog"
 	"aione/events"
 	"aione/keys"
+	"aione/webhooks"
 )
 
 // Config of a node.
@@ -43,10 +44,12 @@ type Node struct {
 	Book       *billing.Book
 	Limits     *admission.Limiter // nil with NoKeys; lets nothing in before Listen
 	Auditor    *Auditor
+	Webhooks   *webhooks.Book // nil with NoKeys
 	Clock      func() time.Time
 	Logger     *slog.Logger
 
 	dataDir    string
+	secrets    *webhooks.Secrets // of the endpoints
 	stopFollow context.CancelFunc
 	following  sync.WaitGroup
 	failed     chan error // the follower's, if it cannot go on
@@ -78,6 +81,12 @@ func Open(ctx context.Context, c Config) (_ *Node, err error) {
 			return n, err
 		}
 		if n.Keys, err = keys.NewSet(keys.Config{Peppers: []keys.Pepper{pepper}, Now: c.Clock}); err != nil {
+			return n, err
+		}
+		if n.secrets, err = webhooks.NewSecrets(pepper); err != nil {
+			return n, err
+		}
+		if n.Webhooks, err = webhooks.NewBook(eventTypes, translate); err != nil {
 			return n, err
 		}
 	}
@@ -136,6 +145,11 @@ func (n *Node) apply(r events.Record) error {
 	}
 	if n.Limits != nil {
 		if err := n.Limits.Apply(r); err != nil {
+			return err
+		}
+	}
+	if n.Webhooks != nil {
+		if err := n.Webhooks.Apply(r); err != nil {
 			return err
 		}
 	}

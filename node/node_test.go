@@ -35,8 +35,14 @@ func beside(t *testing.T, n *Node) (*Node, *API) {
 
 func serve(t *testing.T, engines EngineConfig, change ...func(*ServeConfig)) (*Node, *API) {
 	t.Helper()
+	return serveAt(t, nil, engines, change...)
+}
+
+// serveAt is serve by another clock.
+func serveAt(t *testing.T, clock func() time.Time, engines EngineConfig, change ...func(*ServeConfig)) (*Node, *API) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	n, err := Open(ctx, Config{Engines: engines})
+	n, err := Open(ctx, Config{Engines: engines, Clock: clock})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,6 +32,7 @@ type ServeConfig struct {
 	UpstreamDialect string         `name:"upstream-dialect" env:"AIONE_UPSTREAM_DIALECT" default:"openai" enum:"openai,anthropic,gemini" help:"What the provider speaks."`
 	TrustedProxies  []netip.Prefix `name:"trusted-proxies" env:"AIONE_TRUSTED_PROXIES" help:"Networks whose X-Forwarded-For is believed."`
 
+	WebhookConfig
 	RunGrace   time.Duration `name:"run-grace" env:"AIONE_INVOICE_GRACE" default:"1h" help:"How long an ended period stays open when an operator asks for a run."`
 	SweepEvery time.Duration `name:"sweep-every" env:"AIONE_SWEEP_EVERY" default:"1m" help:"How often requests of gateways that died are looked for."`
 }
@@ -45,6 +46,7 @@ type API struct {
 
 	node     *Node
 	routes   string // their file; empty for none
+	webhooks WebhookConfig
 	gateway  *gateway.Gateway
 	limits   *limiting // nil until the limits are at work
 	sweeper  *gateway.Sweeper
@@ -55,7 +57,7 @@ type API struct {
 
 // Listen starts the API role. A taken port is an error here.
 func (n *Node) Listen(c ServeConfig) (_ *API, err error) {
-	a := &API{node: n, routes: c.RoutesFile, failures: make(chan error, 2)}
+	a := &API{node: n, webhooks: c.WebhookConfig, routes: c.RoutesFile, failures: make(chan error, 2)}
 	defer func() {
 		if err != nil {
 			a.close()
@@ -77,10 +79,11 @@ func (n *Node) Listen(c ServeConfig) (_ *API, err error) {
 	}
 	a.sweeper = &gateway.Sweeper{Admissions: n.Log, Settled: n.Projection, Publisher: n.Log,
 		Checkpoint: n.sweeperPosition(), Now: n.Clock, Logger: n.Logger, Every: c.SweepEvery}
-	commands := billing.Commands{Log: n.Log, Book: n.Book}
+	commands := billing.Commands{Log: n.Log, Book: n.Book, Prices: n.Catalog}
 	invoicer := n.Invoicer(InvoiceConfig{Grace: c.RunGrace, TermsDays: billing.DefaultTermsDays})
 	api, err := httpapi.New(httpapi.Config{
-		Keys: n.Keys, Orgs: n.Book, Invoices: n.Book, Upcoming: invoicer,
+		Keys: n.Keys, Orgs: n.Book, Books: n.Book, Accounts: n.Book, Profiles: n.Book, Upcoming: invoicer,
+		Finance: commands, PlanCatalog: n.Book, Webhooks: n.Webhooks, WebhookCommands: n.WebhookCommands(c.WebhookConfig),
 		KeyCommands: n.Keys, Plans: n.Book, Ledger: n.Log, PriceList: n.Catalog,
 		Tenants: commands, Assigner: commands, InvoiceRun: invoicer,
 		Budgets: admission.Commands{Log: n.Log, Limiter: n.Limits}, Standings: n.Limits, Allowances: allowances{n}, Lines: n.Projection, Audits: n.Auditor,
@@ -129,6 +132,11 @@ func (a *API) Run(ctx context.Context) error {
 	beside.Go(func() {
 		if err := a.sweeper.Run(while); while.Err() == nil {
 			a.node.Logger.Error("the sweeper ended", "error", err)
+		}
+	})
+	beside.Go(func() {
+		if err := a.node.Deliver(while, a.webhooks); while.Err() == nil {
+			a.node.Logger.Error("webhooks are not delivered any more", "error", err)
 		}
 	})
 	var err error

@@ -70,8 +70,8 @@ func (n *Node) Verify(ctx context.Context, wait time.Duration, progress func(don
 	verdict := billing.Verify(n.Book)
 	v.Ledger = LedgerAudit{Seq: verdict.AppliedSeq, Orgs: verdict.Orgs, Runs: verdict.Runs, Invoices: verdict.Invoices}
 	v.Problems = append(v.Problems, verdict.Findings...)
-	err = n.eachInvoice(func(org billing.Org, inv ledger.Invoice) error {
-		problem, err := n.verifyInvoice(ctx, org, inv)
+	err = n.eachInvoice(func(_ billing.Org, inv ledger.Invoice) error {
+		problem, err := n.verifyInvoice(ctx, inv)
 		if problem != "" {
 			v.Problems = append(v.Problems, problem)
 		}
@@ -109,12 +109,8 @@ func (n *Node) eachInvoice(f func(org billing.Org, inv ledger.Invoice) error) er
 }
 
 // verifyInvoice counts the usage behind an invoice once more, from rows.
-func (n *Node) verifyInvoice(ctx context.Context, org billing.Org, inv ledger.Invoice) (problem string, err error) {
-	q := inv.InputsQuery()
-	if run, ok := n.Book.RunOf(org.ID, inv.Period.Label); ok {
-		q.LateFrom = run.LateFrom
-	}
-	inputs, err := n.Projection.Inputs(ctx, q)
+func (n *Node) verifyInvoice(ctx context.Context, inv ledger.Invoice) (problem string, err error) {
+	inputs, err := n.Projection.Inputs(ctx, n.Book.InputsQueryOf(inv))
 	if err != nil {
 		return "", err
 	}

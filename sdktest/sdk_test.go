@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"aione/embedded"
+	"aione/keys"
 	"aione/node"
 	"aione/npm"
 	"aione/simulator"
@@ -61,7 +62,11 @@ func modules(t *testing.T) string {
 }
 
 // platform is everything that `aione up` runs, in this process.
-type platform struct{ url, token string }
+type platform struct {
+	url, token string
+	operator   string // a token
+	org        string
+}
 
 // routes sends two models to providers that speak but their own dialect, so that
 // OpenAI's client is translated; the built-in one would understand it as it is.
@@ -98,6 +103,10 @@ func up(t *testing.T) platform {
 	if err != nil {
 		t.Fatal(err)
 	}
+	_, operator, err := n.Keys.Create(ctx, n.Log, keys.CreateInput{OrgID: first.OrgID, TeamID: first.TeamID, Name: "operator", Scopes: []keys.Scope{keys.ScopeAdmin}, Actor: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
 	ingest := func(ctx context.Context) error {
 		return n.Ingest(ctx, node.IngestConfig{BatchRows: 1000, BatchAge: 50 * time.Millisecond, LeaseTTL: 10 * time.Second})
 	}
@@ -109,17 +118,21 @@ func up(t *testing.T) platform {
 			t.Error(err)
 		}
 	})
-	return platform{api.URL, first.ManagementToken}
+	return platform{url: api.URL, token: first.ManagementToken, operator: operator, org: first.OrgID.String()}
 }
 
-// do asks the platform with the management token.
+// do asks the platform with a token: the operator's for what is the operator's.
 func (p platform) do(t *testing.T, method, path, body string, into any) http.Header {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, p.url+path, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
-	req.Header.Set("Authorization", "Bearer "+p.token)
+	token := p.token
+	if strings.HasPrefix(path, "/admin/") {
+		token = p.operator
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
@@ -156,8 +169,10 @@ func (p platform) drive(t *testing.T, script, modules string) (key apiKey, said 
 	key = p.mint(t, "")
 	disabled := p.mint(t, "")
 	p.do(t, http.MethodPut, "/api/v1/gateway/keys/"+disabled.ID+"/disable", "", &struct{}{})
+	broke := p.mint(t, "")
+	p.do(t, http.MethodPut, "/admin/v1/orgs/"+p.org+"/keys/"+broke.ID+"/budget", `{"budget_limit":"0.000001"}`, &struct{}{})
 	given, err := json.Marshal(map[string]string{
-		"url": p.url, "key": key.Key, "disabled": disabled.Key, "limited": p.mint(t, `,"rpm_limit":1`).Key, "wrong": "sk-nex-" + strings.Repeat("x", 49),
+		"url": p.url, "key": key.Key, "disabled": disabled.Key, "broke": broke.Key, "limited": p.mint(t, `,"rpm_limit":1`).Key, "wrong": "sk-nex-" + strings.Repeat("x", 49),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -24,7 +24,13 @@ type adminCmd struct {
 	Team    adminTeamCmd    `cmd:"" help:"Cost centres of an org."`
 	Key     adminKeyCmd     `cmd:"" help:"API keys and management tokens."`
 	Catalog adminCatalogCmd `cmd:"" help:"Models and prices."`
+	Plan    adminPlanCmd    `cmd:"" help:"Plans, and who has which."`
+	Entity  adminEntityCmd  `cmd:"" help:"Legal entities that issue invoices."`
+	Credit  adminCreditCmd  `cmd:"" help:"Prepaid money and promotional credits."`
+	Payment adminPaymentCmd `cmd:"" help:"Money that came in."`
+	Refund  adminRefundCmd  `cmd:"" help:"Give prepaid money back."`
 	Invoice adminInvoiceCmd `cmd:"" help:"Invoices."`
+	Webhook adminWebhookCmd `cmd:"" help:"Who is told of invoices and budgets."`
 
 	Budget      adminBudgetCmd      `cmd:"" help:"Monthly budgets of orgs, teams and keys."`
 	Limits      adminLimitsCmd      `cmd:"" help:"Rate limits of orgs."`
@@ -61,7 +67,9 @@ func (s *session) catalogBy() catalog.By {
 	return catalog.By{Actor: s.actor, Reason: s.reason, At: s.Clock().UTC()}
 }
 
-func (s *session) commands() billing.Commands { return billing.Commands{Log: s.Log, Book: s.Book} }
+func (s *session) commands() billing.Commands {
+	return billing.Commands{Log: s.Log, Book: s.Book, Prices: s.Catalog}
+}
 
 // org finds an org by id or by name.
 func (s *session) org(text string) (billing.Org, error) {
@@ -98,8 +106,11 @@ func teamID(org uuid.UUID, name string) uuid.UUID {
 }
 
 type adminOrgCmd struct {
-	Create adminOrgCreateCmd `cmd:"" help:"Create an org. The same again changes nothing."`
-	List   adminOrgListCmd   `cmd:"" help:"List all orgs."`
+	Create  adminOrgCreateCmd  `cmd:"" help:"Create an org. The same again changes nothing."`
+	List    adminOrgListCmd    `cmd:"" help:"List all orgs."`
+	Profile adminOrgProfileCmd `cmd:"" help:"Show or set how an org is invoiced: bill-to, taxes, terms."`
+	Account adminOrgAccountCmd `cmd:"" help:"Show where an org's money stands."`
+	Changes adminOrgChangesCmd `cmd:"" help:"The audit trail of an org: what happened, who did it, when and why."`
 }
 
 type adminOrgCreateCmd struct {
@@ -393,53 +404,4 @@ func (c *adminPriceCmd) Run(ctx context.Context, g *globals, out *output, admin 
 	return out.result(price, func() {
 		out.say("price version %s is in force from %s", price.Version, price.EffectiveFrom.Format(time.RFC3339))
 	})
-}
-
-type adminInvoiceCmd struct {
-	Run_ adminInvoiceRunCmd  `cmd:"" name:"run" help:"Close every period that is due, now."`
-	List adminInvoiceListCmd `cmd:"" help:"List the invoices of an org, newest first."`
-}
-
-type adminInvoiceRunCmd struct {
-	Grace time.Duration `default:"1h" help:"How long an ended period stays open for late usage."`
-}
-
-// Run closes what is due. It is idempotent: what is closed stays closed.
-func (c *adminInvoiceRunCmd) Run(ctx context.Context, g *globals, out *output) error {
-	n, err := g.open(ctx, out)
-	if err != nil {
-		return err
-	}
-	defer n.Close()
-	report, err := n.Invoicer(node.InvoiceConfig{Grace: c.Grace, TermsDays: billing.DefaultTermsDays}).RunDue(ctx, n.Clock())
-	if err != nil {
-		return err
-	}
-	return out.result(report, func() {
-		out.invoices("Issued", report.Issued)
-		out.say("\n%d invoices issued, %d periods without usage closed.", len(report.Issued), report.Empty)
-	})
-}
-
-type adminInvoiceListCmd struct {
-	Org string `arg:"" help:"Org, by name or id."`
-}
-
-// Run lists invoices.
-func (c *adminInvoiceListCmd) Run(ctx context.Context, g *globals, out *output) error {
-	s, err := g.admin(ctx, out, "")
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	org, err := s.org(c.Org)
-	if err != nil {
-		return err
-	}
-	const all = 1 << 20
-	invoices, _, err := s.Book.Invoices(org.ID, 1, all)
-	if err != nil {
-		return err
-	}
-	return out.result(invoices, func() { out.invoices("Invoices of "+org.Name, invoices) })
 }

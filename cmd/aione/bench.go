@@ -12,7 +12,7 @@ import (
 )
 
 type benchCmd struct {
-	Name       string `arg:"" optional:"" enum:",ingest,events_api,gateway,dashboard,rebuild,admission" default:"" help:"ingest, events_api, gateway, dashboard, rebuild or admission; default all."`
+	Name       string `arg:"" optional:"" enum:",ingest,events_api,gateway,dashboard,rebuild,admission,ledger" default:"" help:"ingest, events_api, gateway, dashboard, rebuild, admission or ledger; default all."`
 	Size       int    `help:"Events, requests, rows or keys of each measurement. Default: what fits a minute on two cores."`
 	CPUProfile string `name:"cpuprofile" type:"path" help:"Write a CPU profile of this process (not of the ClickHouse child) to this file."`
 }
@@ -74,6 +74,9 @@ func (o *output) bench(r bench.Report) {
 	}
 	if r.Admission != nil {
 		o.benchAdmission(r.Admission)
+	}
+	if r.Invoices != nil {
+		o.benchLedger(r.Invoices, r.Ledger, r.Balance)
 	}
 }
 
@@ -164,4 +167,15 @@ func (o *output) benchAdmission(a *bench.Admission) {
 			{"start, s", fmt.Sprintf("%.2f", a.StartS), fmt.Sprintf("engines, and %s ledger records read; then %.2f s for spend and a place", thousands(a.Records), a.RestoreS)},
 			{"first use of an org's accounts, ms", fmt.Sprintf("%.2f", a.FirstUseMS), "once: allowances from the log"},
 		})
+}
+
+func (o *output) benchLedger(in *bench.Invoices, f *bench.Fold, b *bench.Balance) {
+	o.table(fmt.Sprintf("Closing a month: %s rows, made in %.0f s", thousands(in.Rows), in.FillSeconds),
+		[]string{"orgs", "rows", "seconds", "invoices a second", "heap at most, MB"}, [][]string{
+			{"1", thousands(in.BigOrgRows), fmt.Sprintf("%.2f", in.SecondsOneBigOrg), "", ""},
+			{thousands(uint64(in.Orgs)), thousands(in.Rows), fmt.Sprintf("%.2f", in.SecondsAllOrgs), rate(in.InvoicesPerS), figure(float64(in.HeapPeakBytes) / 1e6)},
+		})
+	o.say("  An invoice takes %.2f ms of CPU in Go and %.2f ms in ClickHouse, and leaves %s bytes in the books.", in.CPUGoMS, in.CPUClickHouseMS, rate(in.HeapPerOrgBytes))
+	o.say("  Ledger: %s transfers a second into %d accounts; a snapshot of %d bytes is read in %.2f ms instead. Balance of the account that all %s passed through: p99 %.6f ms.",
+		rate(f.TransfersPerS), f.Accounts, f.SnapshotBytes, f.SnapshotReadMS, thousands(b.Transfers), b.P99MS)
 }

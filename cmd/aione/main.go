@@ -6,7 +6,9 @@
 //	aione verify      proves log = rows = usage = invoices, or says what differs
 //	aione rebuild     makes the rows anew from the log
 //	aione quarantine  what was set aside, and its replay
-//	aione admin       orgs, teams, keys, models, prices, invoices, budgets, limits
+//	aione admin       orgs, teams, keys, prices, plans, credits, payments, invoices, limits
+//	aione explain     how a line of an invoice comes about
+//	aione export      FOCUS, journals for the accounts, lines of an invoice
 //	aione bench       measures, side by side with a ceiling
 //	aione engines     only NATS and ClickHouse, for separate services
 //	aione engine      installs the ClickHouse library
@@ -48,7 +50,9 @@ type cli struct {
 	Verify     verifyCmd     `cmd:"" help:"Prove log = rows = usage = invoices; exit 1 and say what differs."`
 	Rebuild    rebuildCmd    `cmd:"" help:"Make the rows anew from the log, compare, exchange."`
 	Quarantine quarantineCmd `cmd:"" help:"Events that were set aside."`
-	Admin      adminCmd      `cmd:"" help:"Orgs, teams, keys, models, prices, invoices, budgets, limits."`
+	Admin      adminCmd      `cmd:"" help:"Orgs, teams, keys, prices, plans, credits, payments, invoices, limits."`
+	Explain    explainCmd    `cmd:"" help:"How a line of an invoice comes about, down to its events."`
+	Export     exportCmd     `cmd:"" help:"Documents and tables for finance: FOCUS, journals, lines of an invoice."`
 	Bench      benchCmd      `cmd:"" help:"Measure, side by side with a ceiling taken in the same run."`
 	Engines    enginesCmd    `cmd:"" help:"Run only NATS and ClickHouse, for separate services."`
 	Engine     engineCmd     `cmd:"" help:"The ClickHouse library."`

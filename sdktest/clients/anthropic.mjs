@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import Anthropic from '@anthropic-ai/sdk';
-import { billed, disabled, key, limited, refused, run, url, weather, wrong } from './harness.mjs';
+import { billed, broke, disabled, key, limited, refused, run, url, weather, wrong } from './harness.mjs';
 
 const client = (apiKey) => new Anthropic({ apiKey, baseURL: url, maxRetries: 0 });
 const anthropic = client(key);
@@ -76,6 +76,13 @@ await run({
   },
   async 'disabled key'() {
     await refused(() => client(disabled).messages.create(ask), (e) => assert.ok(e instanceof Anthropic.PermissionDeniedError, e));
+  },
+  async 'budget spent'() {
+    await refused(() => client(broke).messages.create(ask), (e) => {
+      assert.ok(e instanceof Anthropic.APIError, e);
+      assert.equal(e.status, 402);
+      assert.equal(e.type, 'billing_error');
+    });
   },
   async 'no such model'() {
     await refused(() => anthropic.messages.create({ ...ask, model: 'claude-0' }), (e) => {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { ApiError, FunctionCallingConfigMode, GoogleGenAI } from '@google/genai';
-import { billed, disabled, isPNG, key, limited, refused, run, url, weather, wrong } from './harness.mjs';
+import { billed, broke, disabled, isPNG, key, limited, refused, run, url, weather, wrong } from './harness.mjs';
 
 const client = (apiKey) => new GoogleGenAI({ apiKey, httpOptions: { baseUrl: url } });
 const google = client(key);
@@ -92,6 +92,9 @@ await run({
   },
   async 'disabled key'() {
     await refused(() => client(disabled).models.generateContent({ model, contents }), isApiError(403));
+  },
+  async 'budget spent'() {
+    await refused(() => client(broke).models.generateContent({ model, contents }), isApiError(402));
   },
   async 'no such model'() {
     await refused(() => google.models.generateContent({ model: 'gemini-0', contents }), (e) => {

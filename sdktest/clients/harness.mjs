@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 
 const given = JSON.parse(process.env.SDKTEST);
 
-export const { url, key, limited, disabled, wrong } = given;
+export const { url, key, limited, disabled, broke, wrong } = given;
 
 const told = { requests: 0, prompt_tokens: 0, completion_tokens: 0 };
 

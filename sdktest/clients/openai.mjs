@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import OpenAI from 'openai';
-import { billed, disabled, isPNG, key, limited, refused, run, url, weather, wrong } from './harness.mjs';
+import { billed, broke, disabled, isPNG, key, limited, refused, run, url, weather, wrong } from './harness.mjs';
 
 const client = (apiKey) => new OpenAI({ apiKey, baseURL: `${url}/v1`, maxRetries: 0 });
 const openai = client(key);
@@ -128,6 +128,13 @@ await run({
   },
   async 'disabled key'() {
     await refused(() => client(disabled).chat.completions.create({ model, messages: hello }), (e) => assert.ok(e instanceof OpenAI.PermissionDeniedError, e));
+  },
+  async 'budget spent'() {
+    await refused(() => client(broke).chat.completions.create({ model, messages: hello }), (e) => {
+      assert.ok(e instanceof OpenAI.APIError, e);
+      assert.equal(e.status, 402);
+      assert.equal(e.code, 'insufficient_quota');
+    });
   },
   async 'no such model'() {
     await refused(() => openai.chat.completions.create({ model: 'gpt-0', messages: hello }), (e) => {

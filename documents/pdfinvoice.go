@@ -1,0 +1,105 @@
+package documents
+
+import "aione/ledger"
+
+// InvoicePDF renders an invoice on A4 pages, with a real font embedded, text that
+// can be selected, and bytes that depend on the arguments only. It returns
+// ErrParty when a name cannot be shown, and ErrSums when the invoice contradicts
+// itself.
+func InvoicePDF(inv ledger.Invoice, parties Parties, language Language) ([]byte, error) {
+	if err := language.check(); err != nil {
+		return nil, err
+	}
+	if err := parties.Check(); err != nil {
+		return nil, err
+	}
+	if err := checkInvoice(&inv); err != nil {
+		return nil, err
+	}
+	p := &paper{
+		sheet:   newSheet(inv.CreatedAt, language.of(labelInvoice)+" "+inv.Number, parties.Issuer.Name, language),
+		parties: &parties, language: language, currency: inv.Currency, title: labelInvoice, number: inv.Number,
+		standing: statusLabel(inv.Status), watermark: inv.Status == ledger.StatusDraft || inv.Status == ledger.StatusVoid,
+		colour: statusColour(inv.Status), priced: true,
+	}
+	facts := []fact{
+		{labelNumber, p.named()},
+		{labelIssuedOn, inv.CreatedOn.String()},
+		{labelDueDate, inv.DueDate.String()},
+		{labelPeriod, inv.Period.FirstDay().String() + " – " + inv.Period.LastDay().String()},
+		{labelCurrency, inv.Currency},
+		{labelReference, inv.Number},
+	}
+	if inv.Correction != nil {
+		facts = append(facts, fact{labelReplaces, inv.Correction.Number})
+	}
+	p.head(facts)
+	due, aside := labelAmountDue, language.of(labelDueDate)+"  "+inv.DueDate.String()
+	if inv.Status == ledger.StatusPaid || inv.Status == ledger.StatusVoid {
+		due, aside = labelTotal, ""
+	}
+	p.headline(due, inv.Total, aside)
+	p.table(lineGroups(&inv, language))
+	rows, inside := invoiceTotals(&inv, language)
+	p.totals(rows, labelTotal, inv.Total, inside)
+	if bank := parties.Issuer.Bank; bank != (Bank{}) {
+		p.section(labelPayment, []fact{
+			{labelHolder, bank.AccountName}, {labelBank, bank.BankName}, {labelAccount, bank.AccountNumber}, {labelSWIFT, bank.SWIFT},
+			{labelReference, inv.Number},
+		})
+	}
+	if inv.Correction != nil {
+		p.remark(labelReason, inv.Correction.Reason)
+	}
+	p.remark(labelNote, parties.Issuer.Note)
+	p.smallPrint(p.say(proof(inv.Cut)), p.say(labelInputHash)+"  "+inv.InputHash.String(), p.say(labelInvoiceID)+"  "+inv.ID.String())
+	p.everyPage()
+	return p.bytes()
+}
+
+func statusColour(s ledger.Status) colour {
+	switch s {
+	case ledger.StatusPaid:
+		return green
+	case ledger.StatusOverdue, ledger.StatusVoid:
+		return red
+	case ledger.StatusDraft:
+		return grey
+	}
+	return accent
+}
+
+// invoiceTotals gives the way from the lines to the total, and the taxes that
+// are inside it.
+func invoiceTotals(inv *ledger.Invoice, language Language) (rows, inside []total) {
+	rows = []total{{language.of(labelSubtotal), inv.Subtotal}}
+	if !inv.Adjustments.IsZero() {
+		rows = append(rows, total{language.of(labelLateUsage), inv.Adjustments})
+	}
+	if !inv.Discount.IsZero() {
+		rows = append(rows, total{language.of(labelDiscount), inv.Discount.Neg()})
+	}
+	onTop, inside := taxTotals(inv.Taxes, inv.Currency, language)
+	rows = append(rows, onTop...)
+	for i := range inv.Lines {
+		switch l := &inv.Lines[i]; l.Kind {
+		case ledger.LineCredit:
+			rows = append(rows, total{language.with(labelCredit, l.Name), l.Amount})
+		case ledger.LineCarried:
+			rows = append(rows, total{language.of(labelCarried), l.Amount})
+		}
+	}
+	return rows, inside
+}
+
+// taxTotals are the taxes that are added, and those that are inside the prices.
+func taxTotals(taxes []ledger.TaxAmount, currency string, language Language) (onTop, inside []total) {
+	for _, t := range taxes {
+		to, how := &onTop, labelTaxOn
+		if t.Inclusive {
+			to, how = &inside, labelTaxInside
+		}
+		*to = append(*to, total{t.Name + " " + t.Pct.String() + "% " + language.of(how) + " " + grouped(t.Base.Format(currency)), t.Amount})
+	}
+	return onTop, inside
+}
