@@ -29,6 +29,7 @@ type world struct {
 
 	mu     sync.Mutex
 	now    time.Time
+	begun  time.Time       // when the clock was set; zero: it stands still
 	ledger []events.Record // all so far
 }
 
@@ -74,6 +75,9 @@ func newWorld(t *testing.T) *world {
 func (w *world) clock() time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if !w.begun.IsZero() {
+		return w.now.Add(time.Since(w.begun))
+	}
 	return w.now
 }
 
