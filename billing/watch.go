@@ -84,8 +84,8 @@ func (r *run) watch(ctx context.Context) error {
 	if every == 0 {
 		every = DefaultWatchEvery
 	}
-	if now := r.Clock(); err == nil && now.Sub(r.watched) >= every {
-		r.watched = now
+	last, now := r.watchedMS.Load(), r.Clock()
+	if err == nil && now.UnixMilli()-last >= every.Milliseconds() && r.watchedMS.CompareAndSwap(last, now.UnixMilli()) {
 		b := batch{by: r.by("")}
 		if err = r.watchIncluded(ctx, &b, now); err == nil {
 			n, err = r.announce(ctx, b)
