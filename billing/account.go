@@ -67,6 +67,15 @@ func (a *account) invoice(id uuid.UUID) *ledger.Invoice {
 	return nil
 }
 
+// Legacy reports whether an invoice is from before journals were chained: it cannot
+// be recomputed to the same bytes any more.
+func (b *Book) Legacy(orgID, invoiceID uuid.UUID) bool {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	a := b.orgs[orgID]
+	return a != nil && a.legacy[invoiceID]
+}
+
 // standingInvoice is a copy with the status that does not depend on the date.
 func (a *account) standingInvoice(inv *ledger.Invoice) ledger.Invoice {
 	standing := *inv

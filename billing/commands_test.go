@@ -178,7 +178,12 @@ func TestVerifyFindsWhatIsWrong(t *testing.T) {
 	org := w.newOrg(n, "acme", "2023-09-10T00:00:00Z")
 	w.use(n, org, "2023-09-15T00:00:00Z")
 	w.use(n, org, "2023-11-15T00:00:00Z")
+	must[ledger.Grant](t)(n.TopUp(w.ctx, org.ID, billing.TopUp{Amount: amount("3")}, w.by()))
+	must[ledger.Grant](t)(n.GrantCredit(w.ctx, org.ID, billing.Promotion{Amount: amount("2"), ExpiresAt: w.clock().AddDate(0, 0, 1)}, w.by()))
 	w.run(n)
+	must[ledger.Payment](t)(n.Pay(w.ctx, org.ID, billing.Payment{Amount: amount("20")}, w.by()))
+	last, _ := n.book.LastInvoice(org.ID)
+	must[ledger.CreditNote](t)(n.CreditNote(w.ctx, org.ID, last.ID, []ledger.CreditLine{{Line: 1, Amount: amount("1")}}, w.key("")))
 	var records []events.Record
 	ctx, cancel := context.WithCancel(w.ctx)
 	end, _ := w.log.LedgerEnd(w.ctx)
@@ -198,20 +203,30 @@ func TestVerifyFindsWhatIsWrong(t *testing.T) {
 		}
 		return billing.Verify(b)
 	}
-	if v := verdict(func(*events.Record) {}); !v.OK() || v.Invoices != 2 || v.Runs != 3 {
+	if v := verdict(func(*events.Record) {}); !v.OK() || v.Invoices != 2 || v.Runs != 3 || v.CreditNotes != 1 || v.Entries != 6 {
 		t.Fatalf("untouched: %+v", v)
 	}
 	for name, change := range map[string]func(*events.Record){
-		"amount":        edit(billing.TypeInvoiceIssued, func(d *billing.Issued) { d.Invoice.Total = ledger.AmountFromInt(1) }),
-		"journal":       edit(billing.TypeInvoiceIssued, func(d *billing.Issued) { d.Journal.Transfers = nil }),
+		"amount":        edit(billing.TypeInvoiceIssued, func(d *ledger.Entry) { d.Invoice.Total = ledger.AmountFromInt(1) }),
+		"journal":       edit(billing.TypeInvoiceIssued, func(d *ledger.Entry) { d.Journal.Transfers = nil }),
 		"number":        edit(billing.TypeNumbered, func(d *billing.Numbered) { d.N++ }),
 		"cut":           edit(billing.TypeInvoiced, func(d *billing.Run) { d.Cut++ }),
 		"empty run":     edit(billing.TypeClosedEmpty, func(d *billing.Run) { d.Period.Start = d.Period.Start.Add(time.Second) }),
 		"foreign run":   edit(billing.TypeInvoiced, func(d *billing.Run) { d.InvoiceID = events.NewID() }),
+		"payment":       edit(billing.TypePaymentReceived, func(e *ledger.Entry) { e.Payment.Amount = amount("21") }),
+		"allocation":    edit(billing.TypePaymentReceived, func(e *ledger.Entry) { e.Payment.Allocations[0].Amount = amount("1") }),
+		"lost payment":  rename(billing.TypePaymentReceived, "other"),
+		"grant":         edit(billing.TypeCreditGranted, func(e *ledger.Entry) { e.Grant.ExpiresAt = e.Grant.GrantedAt.AddDate(9, 0, 0) }),
+		"lost grant":    rename(billing.TypeCreditGranted, "other"),
+		"credit note":   edit(billing.TypeCreditNoteIssued, func(e *ledger.Entry) { e.CreditNote.Reason = "another" }),
+		"lost note":     rename(billing.TypeCreditNoteIssued, "other"),
+		"chain":         edit(billing.TypeCreditNoteIssued, func(e *ledger.Entry) { e.Journal.Previous[0]++ }),
+		"told balance":  edit("balance.credited", func(d *map[string]any) { (*d)["amount"] = "1" }),
+		"spent balance": edit(billing.TypeInvoiced, func(d *billing.Run) { d.BalanceSpent = amount("1") }),
 		"lost invoice":  rename(billing.TypeInvoiceIssued, billing.TypeNothingIssued),
 		"lost number":   rename(billing.TypeNumbered, "other"),
 		"lost run":      rename(billing.TypeClosedEmpty, "other"),
-		"changed price": edit(billing.TypeInvoiceIssued, func(d *billing.Issued) { d.Invoice.Prices[0].Input = d.Invoice.Exact.Decimal().Neg() }),
+		"changed price": edit(billing.TypeInvoiceIssued, func(d *ledger.Entry) { d.Invoice.Prices[0].Input = d.Invoice.Exact.Decimal().Neg() }),
 	} {
 		if verdict(change).OK() {
 			t.Errorf("%s: nothing was found", name)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -100,7 +101,7 @@ type Invoicer struct {
 	Hooks     Hooks
 
 	committing sync.Mutex
-	watched    time.Time // when included usage was looked at last
+	watchedMS  atomic.Int64 // when included usage was looked at last
 }
 
 var (

@@ -305,23 +305,10 @@ func (m *machine) check(*rapid.T) {
 			left = left.Sub(r.Cost)
 		}
 	}
-	if s := m.admitted(); !s.Credit.Sub(s.Spent).Equal(left) {
+	if s := w.standing(n, m.org.ID); !s.Credit.Sub(s.Spent).Equal(left) {
 		m.Fatalf("admission has %s left (credited %s, spent %s); the ledger has %s prepaid, %s promotional, %s owed: %s left with the open usage",
 			s.Credit.Sub(s.Spent), s.Credit, s.Spent, a.Prepaid, a.Promo, a.Owed, left)
 	}
-}
-
-// admitted is how the org's balance stands at a limiter that has read everything.
-func (m *machine) admitted() admission.Standing {
-	l, err := admission.New(admission.Config{Zones: m.nodes[0].book, Now: m.w.clock})
-	m.ok(err)
-	for _, r := range m.w.records(admission.TypeBalanceCredited, admission.TypeCreditLimitSet) {
-		m.ok(l.Apply(r))
-	}
-	m.ok(l.Restore(m.w.ctx, admission.History{Usage: m.w.log}))
-	s, err := l.Standing(m.org.ID, admission.ScopeBalance, m.org.ID, m.w.clock())
-	m.ok(err)
-	return s
 }
 
 func TestMoneyThroughAnything(t *testing.T) {

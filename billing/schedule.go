@@ -45,6 +45,13 @@ func (v *Invoicer) runLogged(ctx context.Context) {
 		v.logger().Info("invoice issued", "number", inv.Number, "org", inv.OrgID, "period", inv.Period.Label,
 			"total", inv.Total.Format(inv.Currency), "currency", inv.Currency, "cut", inv.Cut)
 	}
+	if report.TooLate > 0 {
+		v.logger().Warn("late usage was too old to be billed; the runs of its orgs say how much it was", "rows", report.TooLate, "older_than", v.LateAgeMax)
+	}
+	if report.Invoices+report.Empty+report.Expired+report.Overdue+report.Crossed > 0 {
+		v.logger().Info("invoice run", "invoices", report.Invoices, "empty_periods", report.Empty, "credits_expired", report.Expired,
+			"invoices_overdue", report.Overdue, "thresholds_crossed", report.Crossed)
+	}
 	if err != nil && ctx.Err() == nil {
 		v.logger().Error("invoice run is incomplete", "failed_orgs", report.Failed, "error", err)
 	}

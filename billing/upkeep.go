@@ -122,16 +122,16 @@ const announceMax = 500
 
 // announce writes records that are there once, whoever writes them, and returns how
 // many it wrote. Where another was first they are tried one by one, and left out.
-func (r *run) announce(ctx context.Context, b batch) (written int, err error) {
+func (v *Invoicer) announce(ctx context.Context, b batch) (written int, err error) {
 	if b.err != nil {
 		return 0, b.err
 	}
 	var last uint64
 	for part := range slices.Chunk(b.appends, announceMax) {
-		seqs, err := r.Log.Append(ctx, part...)
+		seqs, err := v.Log.Append(ctx, part...)
 		if errors.Is(err, events.ErrConflict) && len(part) > 1 {
 			for _, a := range part {
-				one, err := r.Log.Append(ctx, a)
+				one, err := v.Log.Append(ctx, a)
 				if err != nil && !errors.Is(err, events.ErrConflict) {
 					return written, err
 				}
@@ -144,5 +144,5 @@ func (r *run) announce(ctx context.Context, b batch) (written int, err error) {
 			written, last = written+1, max(last, seq)
 		}
 	}
-	return written, r.Book.WaitFor(ctx, last)
+	return written, v.Book.WaitFor(ctx, last)
 }

@@ -58,34 +58,40 @@ func (b *Book) applyCrossed(r events.Record) error {
 	return nil
 }
 
-// watch announces the thresholds that were reached. Each is announced once in its
-// period: a second announcement is refused by the log.
-func (r *run) watch(ctx context.Context) error {
-	now := r.Clock()
-	var b batch
-	b.by = r.by("")
-	for _, org := range r.Book.Orgs() {
-		if r.Standings == nil {
+// Announce announces the thresholds of budgets and balances that were reached, as
+// far as Standings knows, and returns how many. Each is announced once in its
+// period, whoever does: a second announcement is refused by the log.
+func (v *Invoicer) Announce(ctx context.Context) (int, error) {
+	b, now := batch{by: v.by("")}, v.Clock()
+	for _, org := range v.Book.Orgs() {
+		if v.Standings == nil {
 			break
 		}
-		spending := r.Standings.Standing(org.ID)
-		err := r.Book.decide(org.ID, func(v view) error { return b.addSpending(v, spending, now) })
+		spending := v.Standings.Standing(org.ID)
+		err := v.Book.decide(org.ID, func(of view) error { return b.addSpending(of, spending, now) })
 		if err != nil {
-			return err
+			return 0, err
 		}
 	}
+	return v.announce(ctx, b)
+}
+
+// watch announces what was reached, of included usage every now and then.
+func (r *run) watch(ctx context.Context) error {
+	n, err := r.Announce(ctx)
+	r.report.Crossed += n
 	every := r.WatchEvery
 	if every == 0 {
 		every = DefaultWatchEvery
 	}
-	if now.Sub(r.watched) >= every {
-		r.watched = now
-		if err := r.watchIncluded(ctx, &b, now); err != nil {
-			return err
+	last, now := r.watchedMS.Load(), r.Clock()
+	if err == nil && now.UnixMilli()-last >= every.Milliseconds() && r.watchedMS.CompareAndSwap(last, now.UnixMilli()) {
+		b := batch{by: r.by("")}
+		if err = r.watchIncluded(ctx, &b, now); err == nil {
+			n, err = r.announce(ctx, b)
+			r.report.Crossed += n
 		}
 	}
-	n, err := r.announce(ctx, b)
-	r.report.Crossed += n
 	if err != nil {
 		return fmt.Errorf("announce thresholds: %w", err)
 	}

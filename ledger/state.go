@@ -158,6 +158,10 @@ func (s *State) Apply(e Entry) error {
 	if err != nil {
 		return fmt.Errorf("apply %s: %w: %w", doc.id(), ErrState, err)
 	}
+	// An invoice is not decided again but taken as it is: its journal has its hash.
+	if e.Invoice == nil && hashOf(doc) != e.Journal.CauseHash {
+		return fmt.Errorf("apply %s: %w: the document is not what its journal says", doc.id(), ErrState)
+	}
 	if again.Journal.Hash != e.Journal.Hash {
 		return fmt.Errorf("apply %s: %w: it is decided otherwise here", doc.id(), ErrState)
 	}

@@ -34,6 +34,8 @@ type ServeConfig struct {
 
 	WebhookConfig
 	RunGrace   time.Duration `name:"run-grace" env:"AIONE_INVOICE_GRACE" default:"1h" help:"How long an ended period stays open when an operator asks for a run."`
+	RunLateAge time.Duration `name:"run-late-age" env:"AIONE_LATE_AGE_MAX" default:"2160h" help:"How long before its period usage may have occurred to be billed as late when an operator asks for a run."`
+	RunTerms   int           `name:"run-payment-terms" env:"AIONE_PAYMENT_TERMS_DAYS" default:"30" help:"Days until an invoice is due that an operator's run issues."`
 	SweepEvery time.Duration `name:"sweep-every" env:"AIONE_SWEEP_EVERY" default:"1m" help:"How often requests of gateways that died are looked for."`
 }
 
@@ -80,7 +82,7 @@ func (n *Node) Listen(c ServeConfig) (_ *API, err error) {
 	a.sweeper = &gateway.Sweeper{Admissions: n.Log, Settled: n.Projection, Publisher: n.Log,
 		Checkpoint: n.sweeperPosition(), Now: n.Clock, Logger: n.Logger, Every: c.SweepEvery}
 	commands := billing.Commands{Log: n.Log, Book: n.Book, Prices: n.Catalog}
-	invoicer := n.Invoicer(InvoiceConfig{Grace: c.RunGrace, TermsDays: billing.DefaultTermsDays})
+	invoicer := n.Invoicer(InvoiceConfig{Grace: c.RunGrace, LateAge: c.RunLateAge, TermsDays: c.RunTerms})
 	api, err := httpapi.New(httpapi.Config{
 		Keys: n.Keys, Orgs: n.Book, Books: n.Book, Accounts: n.Book, Profiles: n.Book, Upcoming: invoicer,
 		Finance: commands, PlanCatalog: n.Book, Webhooks: n.Webhooks, WebhookCommands: n.WebhookCommands(c.WebhookConfig),
@@ -134,6 +136,7 @@ func (a *API) Run(ctx context.Context) error {
 			a.node.Logger.Error("the sweeper ended", "error", err)
 		}
 	})
+	beside.Go(func() { a.node.announce(while) })
 	beside.Go(func() {
 		if err := a.node.Deliver(while, a.webhooks); while.Err() == nil {
 			a.node.Logger.Error("webhooks are not delivered any more", "error", err)

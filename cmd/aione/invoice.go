@@ -29,7 +29,9 @@ type adminInvoiceCmd struct {
 }
 
 type adminInvoiceRunCmd struct {
-	Grace time.Duration `default:"1h" help:"How long an ended period stays open for late usage."`
+	Grace   time.Duration `env:"AIONE_INVOICE_GRACE" default:"1h" help:"How long an ended period stays open for late usage."`
+	LateAge time.Duration `env:"AIONE_LATE_AGE_MAX" default:"2160h" help:"How long before its period usage may have occurred to be billed as late. 0: no bound."`
+	Terms   int           `name:"payment-terms" env:"AIONE_PAYMENT_TERMS_DAYS" default:"30" help:"Days until an invoice is due, where the org's profile does not say."`
 }
 
 // Run closes what is due. It is idempotent: what is closed stays closed.
@@ -39,13 +41,16 @@ func (c *adminInvoiceRunCmd) Run(ctx context.Context, g *globals, out *output) e
 		return err
 	}
 	defer n.Close()
-	report, err := n.Invoicer(node.InvoiceConfig{Grace: c.Grace, TermsDays: billing.DefaultTermsDays}).RunDue(ctx, n.Clock())
+	report, err := n.Invoicer(node.InvoiceConfig{Grace: c.Grace, LateAge: c.LateAge, TermsDays: c.Terms}).RunDue(ctx, n.Clock())
 	if err != nil {
 		return err
 	}
 	return out.result(report, func() {
 		out.invoices("Issued", n.Book, report.Issued, n.Clock())
-		out.say("\n%d invoices issued, %d periods with nothing to bill closed.", len(report.Issued), report.Empty)
+		out.say("\n%d invoices issued, %d periods with nothing to bill closed.", report.Invoices, report.Empty)
+		if report.TooLate > 0 {
+			out.say("%d rows of late usage were too old to be billed.", report.TooLate)
+		}
 	})
 }
 
