@@ -24,6 +24,7 @@ import (
 type operator struct {
 	t     *testing.T
 	node  *Node
+	nodes []*Node // all of them
 	apis  []*API
 	first Bootstrap
 	root  string
@@ -32,7 +33,7 @@ type operator struct {
 func operate(t *testing.T) *operator {
 	t.Helper()
 	n, api, first := up(t)
-	o := &operator{t: t, node: n, apis: []*API{api}, first: first}
+	o := &operator{t: t, node: n, nodes: []*Node{n}, apis: []*API{api}, first: first}
 	now := n.Clock().UTC().Truncate(time.Millisecond)
 	one := catalog.StarterEntry{Model: catalog.Model{ID: "flat", Name: "Flat", Provider: "simulator", Enabled: true},
 		Price: catalog.Price{Model: "flat", EffectiveFrom: now, Currency: "CNY", Request: decimal.NewFromInt(1)}}
@@ -47,8 +48,24 @@ func operate(t *testing.T) *operator {
 func (o *operator) another() *Node {
 	o.t.Helper()
 	n, api := beside(o.t, o.node)
-	o.apis = append(o.apis, api)
+	o.nodes, o.apis = append(o.nodes, n), append(o.apis, api)
 	return n
+}
+
+// known waits until every process knows what the ledger says now.
+func (o *operator) known() {
+	o.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	end, err := o.node.Log.LedgerEnd(ctx)
+	for _, n := range o.nodes {
+		if err == nil {
+			err = n.Book.WaitFor(ctx, end)
+		}
+	}
+	if err != nil {
+		o.t.Fatal(err)
+	}
 }
 
 func (o *operator) key(in keys.CreateInput) (keys.Key, string) {
@@ -148,6 +165,7 @@ var speeches = []speech{{
 // those that were served whole. All others have to be refused for want of money.
 func (o *operator) rush(n int, key string, stream bool) (served int) {
 	o.t.Helper()
+	o.known()
 	var mu sync.Mutex
 	var clients sync.WaitGroup
 	refused := map[string]int{}
@@ -330,6 +348,7 @@ func TestRatesAreShared(t *testing.T) {
 		// A request of 20 tokens is what 60 of them a minute are.
 		body := `{"model":"flat","max_tokens":1,"messages":[{"role":"user","content":"h"}],"simulate":{"prompt_tokens":19,"completion_tokens":1}}`
 		_, secret := o.key(in)
+		o.known()
 		began, served := time.Now(), 0
 		for i := range 200 {
 			a := o.ask(o.apis[i%2], http.MethodPost, speeches[0].path, secret, body)
