@@ -162,7 +162,7 @@ func runAione(t testing.TB, env []string, args ...string) command {
 	}
 	defer c.signal(syscall.SIGKILL)
 	code := c.wait(t, commandWithin)
-	if strings.Contains(c.stdout.String()+c.stderr.String(), "\r") {
+	if bare := strings.ReplaceAll(c.stdout.String()+c.stderr.String(), "\r\n", "\n"); strings.Contains(bare, "\r") { // CSV ends lines with both
 		t.Errorf("aione %s draws a progress bar where nobody watches", strings.Join(args, " "))
 	}
 	return command{code: code, stdout: c.stdout.String(), stderr: c.stderr.String()}

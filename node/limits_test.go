@@ -24,8 +24,8 @@ import (
 type operator struct {
 	t     *testing.T
 	node  *Node
+	nodes []*Node // all of them
 	apis  []*API
-	nodes []*Node // of the apis
 	first Bootstrap
 	root  string
 }
@@ -33,7 +33,7 @@ type operator struct {
 func operate(t *testing.T) *operator {
 	t.Helper()
 	n, api, first := up(t)
-	o := &operator{t: t, node: n, apis: []*API{api}, nodes: []*Node{n}, first: first}
+	o := &operator{t: t, node: n, nodes: []*Node{n}, apis: []*API{api}, first: first}
 	now := n.Clock().UTC().Truncate(time.Millisecond)
 	one := catalog.StarterEntry{Model: catalog.Model{ID: "flat", Name: "Flat", Provider: "simulator", Enabled: true},
 		Price: catalog.Price{Model: "flat", EffectiveFrom: now, Currency: "CNY", Request: decimal.NewFromInt(1)}}
@@ -48,8 +48,24 @@ func operate(t *testing.T) *operator {
 func (o *operator) another() *Node {
 	o.t.Helper()
 	n, api := beside(o.t, o.node)
-	o.apis, o.nodes = append(o.apis, api), append(o.nodes, n)
+	o.nodes, o.apis = append(o.nodes, n), append(o.apis, api)
 	return n
+}
+
+// known waits until every process knows what the ledger says now.
+func (o *operator) known() {
+	o.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	end, err := o.node.Log.LedgerEnd(ctx)
+	for _, n := range o.nodes {
+		if err == nil {
+			err = n.Book.WaitFor(ctx, end)
+		}
+	}
+	if err != nil {
+		o.t.Fatal(err)
+	}
 }
 
 func (o *operator) key(in keys.CreateInput) (keys.Key, string) {
@@ -97,23 +113,6 @@ func (o *operator) set(path, body string) {
 	o.t.Helper()
 	if a := o.ask(o.apis[0], http.MethodPut, "/admin/v1/orgs/"+o.first.OrgID.String()+path, o.root, body); a.status != http.StatusOK {
 		o.t.Fatalf("%s %s: %d %s", path, body, a.status, a.body)
-	}
-}
-
-// everywhere waits until every process knows what the ledger holds now. Until then
-// one that has not heard of a new budget lets in what it always has.
-func (o *operator) everywhere() {
-	o.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	end, err := o.node.Log.LedgerEnd(ctx)
-	if err != nil {
-		o.t.Fatal(err)
-	}
-	for _, n := range o.nodes {
-		if err := n.Book.WaitFor(ctx, end); err != nil {
-			o.t.Fatal(err)
-		}
 	}
 }
 
@@ -166,6 +165,7 @@ var speeches = []speech{{
 // those that were served whole. All others have to be refused for want of money.
 func (o *operator) rush(n int, key string, stream bool) (served int) {
 	o.t.Helper()
+	o.known()
 	var mu sync.Mutex
 	var clients sync.WaitGroup
 	refused := map[string]int{}
@@ -228,7 +228,6 @@ func TestBudgetOfTenServesTen(t *testing.T) {
 		for _, stream := range []bool{false, true} {
 			k, secret := o.key(keys.CreateInput{})
 			o.set("/keys/"+k.ID.String()+"/budget", `{"budget_limit":"10"}`)
-			o.everywhere()
 			served := o.rush(claims, secret, stream)
 			if u := o.keySpend(k.ID); served != 10 || u.Requests != 10 || !u.Cost.Equal(decimal.NewFromInt(10)) {
 				t.Errorf("%d processes, stream %v: %d were served, %d are counted for %s", processes, stream, served, u.Requests, u.Cost)
@@ -242,7 +241,6 @@ func TestBudgetOfTenServesTen(t *testing.T) {
 		if i > 0 { // the team's is used up
 			o.set("/teams/"+o.first.TeamID.String()+"/budget", `{"budget_limit":null}`)
 		}
-		o.everywhere()
 		if served := o.rush(claims/5, secret, false); served != 10 {
 			t.Errorf("%s: %d were served of 10", path, served)
 		}
@@ -350,6 +348,7 @@ func TestRatesAreShared(t *testing.T) {
 		// A request of 20 tokens is what 60 of them a minute are.
 		body := `{"model":"flat","max_tokens":1,"messages":[{"role":"user","content":"h"}],"simulate":{"prompt_tokens":19,"completion_tokens":1}}`
 		_, secret := o.key(in)
+		o.known()
 		began, served := time.Now(), 0
 		for i := range 200 {
 			a := o.ask(o.apis[i%2], http.MethodPost, speeches[0].path, secret, body)
