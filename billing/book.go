@@ -272,12 +272,12 @@ type view struct {
 }
 
 // numberAfter is the number that follows the given ones of a series, and the last
-// sequence on its subject.
-func (v view) numberAfter(key seriesKey) (n, seq uint64) {
-	if given := v.book.series[key]; len(given) > 0 {
+// sequence on its subject. The caller holds the lock.
+func (b *Book) numberAfter(key seriesKey) (n, seq uint64) {
+	if given := b.series[key]; len(given) > 0 {
 		n = given[len(given)-1].N
 	}
-	return n + 1, v.book.lastOn[key.subject()]
+	return n + 1, b.lastOn[key.subject()]
 }
 
 // decide calls f with the view of an org, or returns ErrNotFound. f must not keep it.

@@ -28,8 +28,8 @@ type By struct {
 	// Key makes a command repeatable: the same request with the same key is carried
 	// out once and answered the same for ever, another request with it is
 	// ErrIdempotency. Keys are an org's own; those of commands without an org are
-	// the house's. Empty: the command is carried out each time that it is asked for.
-	// CreateOrg and CreateTeam need none: the id is their key.
+	// the house's. Empty: the command is carried out each time that it is asked for,
+	// but for those that an id or their content makes repeatable.
 	Key string
 }
 
@@ -58,61 +58,55 @@ type Commands struct {
 // CreatedAt is by.At. The same again changes nothing; the same id with other
 // content is ErrExists.
 func (c Commands) CreateOrg(ctx context.Context, org Org, by By) (Org, error) {
-	org.CreatedAt = by.At.UTC().Truncate(time.Millisecond)
-	if err := org.complete(); err != nil {
-		return Org{}, err
-	}
-	var result Org
-	err := c.decide(ctx, func() (*events.Append, error) {
+	org.CreatedAt = time.Time{}
+	out, err := carryOut(ctx, c, command{"create org", uuid.Nil, org}, by, func(b *batch) (Org, error) {
+		wanted := org
+		wanted.CreatedAt = b.by.At
+		if err := wanted.complete(); err != nil {
+			return Org{}, err
+		}
 		if old, err := c.Book.Org(org.ID); err == nil {
-			same := org
+			same := wanted
 			same.CreatedAt = old.CreatedAt
 			if same != old {
-				return nil, fmt.Errorf("org %s: %w", org.ID, ErrExists)
+				return Org{}, fmt.Errorf("org %s: %w", org.ID, ErrExists)
 			}
-			result = old
-			return nil, nil
+			return old, nil
 		}
-		result = org
-		return appendTo(events.OrgSubject(org.ID), 0, TypeOrgCreated, org, by)
+		b.add(events.OrgSubject(org.ID), 0, TypeOrgCreated, wanted)
+		return wanted, nil
 	})
-	if err != nil {
-		return Org{}, fmt.Errorf("create org %s: %w", org.Name, err)
-	}
-	return result, nil
+	return out.Result, err
 }
 
 // CreateTeam creates a team in an org, under the caller's id, as CreateOrg does.
 // It returns ErrNotFound when there is no such org.
 func (c Commands) CreateTeam(ctx context.Context, team Team, by By) (Team, error) {
-	team.CreatedAt = by.At.UTC().Truncate(time.Millisecond)
-	if team.ID == uuid.Nil {
-		return Team{}, fmt.Errorf("%w: team id is missing", ErrInvalid)
-	}
-	if err := checkName(team.Name); err != nil {
-		return Team{}, err
-	}
-	var result Team
-	err := c.decide(ctx, func() (*events.Append, error) {
+	team.CreatedAt = time.Time{}
+	out, err := carryOut(ctx, c, command{"create team", team.OrgID, team}, by, func(b *batch) (Team, error) {
+		if team.ID == uuid.Nil {
+			return Team{}, fmt.Errorf("%w: team id is missing", ErrInvalid)
+		}
+		if err := checkName(team.Name); err != nil {
+			return Team{}, err
+		}
 		subject := events.OrgSubject(team.OrgID)
 		last := c.Book.LastOn(subject) // before the look: what is decided on must not be newer
 		if _, err := c.Book.Org(team.OrgID); err != nil {
-			return nil, err
+			return Team{}, err
 		}
 		if old, err := c.Book.Team(team.OrgID, team.ID); err == nil {
 			if old.Name != team.Name {
-				return nil, fmt.Errorf("team %s: %w", team.ID, ErrExists)
+				return Team{}, fmt.Errorf("team %s: %w", team.ID, ErrExists)
 			}
-			result = old
-			return nil, nil
+			return old, nil
 		}
-		result = team
-		return appendTo(subject, last, TypeTeamCreated, team, by)
+		wanted := team
+		wanted.CreatedAt = b.by.At
+		b.add(subject, last, TypeTeamCreated, wanted)
+		return wanted, nil
 	})
-	if err != nil {
-		return Team{}, fmt.Errorf("create team %s: %w", team.Name, err)
-	}
-	return result, nil
+	return out.Result, err
 }
 
 // sameJSON compares two values of one type by what is written of them.
@@ -120,42 +114,6 @@ func sameJSON(a, b any) bool {
 	x, errX := json.Marshal(a)
 	y, errY := json.Marshal(b)
 	return errX == nil && errY == nil && bytes.Equal(x, y)
-}
-
-func appendTo(subject string, last uint64, typ string, data any, by By) (*events.Append, error) {
-	rec, err := events.NewRecord(typ, by.At, by.Actor, by.Reason, data)
-	if err != nil {
-		return nil, err
-	}
-	return &events.Append{Subject: subject, Record: rec, ExpectLast: last}, nil
-}
-
-// decide appends what the decision says, if anything, and decides anew on a
-// fresh book whenever another writer was first.
-func (c Commands) decide(ctx context.Context, decision func() (*events.Append, error)) error {
-	// A refusal, too, must not rest on old knowledge: another process may have
-	// created the org a moment ago.
-	err := catchUp(ctx, c.Log, c.Book)
-	if err != nil {
-		return err
-	}
-	for range attemptsMax {
-		var a *events.Append
-		if a, err = decision(); err != nil || a == nil {
-			return err
-		}
-		var seqs []uint64
-		if seqs, err = c.Log.Append(ctx, *a); err == nil {
-			return c.Book.WaitFor(ctx, seqs[0])
-		}
-		if !errors.Is(err, events.ErrConflict) {
-			return err
-		}
-		if err := catchUp(ctx, c.Log, c.Book); err != nil {
-			return err
-		}
-	}
-	return err
 }
 
 // catchUp waits until the book knows all that the ledger holds now.

@@ -42,7 +42,7 @@ func (b *batch) addCreditNote(v view, s *ledger.State, invoiceID uuid.UUID, line
 	}
 	on := ledger.DateOf(b.by.At, v.zone)
 	key := seriesKey{SeriesCreditNotes, inv.LegalEntity, on.Year}
-	n, seq := v.numberAfter(key)
+	n, seq := v.book.numberAfter(key)
 	e, err := s.CreditNote(invoiceID, ledger.CreditRequest{
 		Number: ledger.CreditNoteNumber(inv.LegalEntity, on.Year, n), At: b.by.At, On: on, Reason: b.by.Reason, Lines: lines,
 	})
@@ -231,7 +231,7 @@ func (b *batch) addCorrection(v view, invoiceID uuid.UUID, remedy ledger.Remedy)
 		return result, err
 	}
 	key := seriesKey{"", rebilled.Draft.LegalEntity, remedy.On.Year}
-	n, seq := v.numberAfter(key)
+	n, seq := v.book.numberAfter(key)
 	if result.Invoice, err = s.IssueInvoice(rebilled.Draft, ledger.InvoiceNumber(key.legalEntity, key.year, n)); err != nil {
 		return result, err
 	}

@@ -114,12 +114,12 @@ func (r *run) prepare(cs []*closing) (ready, lost []*closing) {
 	for len(cs) > 0 {
 		fates := make([]error, len(cs))
 		forEach(cs, func(i int, c *closing) { fates[i] = r.refresh(c) })
-		cs, lost = r.sort(cs, fates, lost)
+		cs, lost = r.sortOut(cs, fates, lost)
 		r.giveNumbers(cs)
 		fates = make([]error, len(cs))
 		forEach(cs, func(i int, c *closing) { fates[i] = r.issue(c) })
 		n := len(cs)
-		if cs, lost = r.sort(cs, fates, lost); len(cs) == n && !slices.ContainsFunc(fates, isStale) {
+		if cs, lost = r.sortOut(cs, fates, lost); len(cs) == n && !slices.ContainsFunc(fates, isStale) {
 			return cs, lost
 		}
 		// A number was given to one that is out, or money moved meanwhile: once more.
@@ -134,8 +134,8 @@ var (
 
 func isStale(err error) bool { return errors.Is(err, errStale) }
 
-// sort keeps what can go on.
-func (r *run) sort(cs []*closing, fates []error, lost []*closing) ([]*closing, []*closing) {
+// sortOut keeps what can go on.
+func (r *run) sortOut(cs []*closing, fates []error, lost []*closing) ([]*closing, []*closing) {
 	var on []*closing
 	for i, c := range cs {
 		switch err := fates[i]; {
@@ -186,7 +186,7 @@ func (r *run) giveNumbers(cs []*closing) {
 			continue
 		}
 		c.series = seriesKey{"", c.draft.LegalEntity, c.draft.CreatedOn.Year}
-		n, seq := view{book: r.Book}.numberAfter(c.series)
+		n, seq := r.Book.numberAfter(c.series)
 		c.number, c.seriesSeq = n+given[c.series], seq
 		given[c.series]++
 	}

@@ -438,3 +438,46 @@ func TestScheduleRunsAtOnceAndStops(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Many orgs are closed in one atomic batch, with one record for all their numbers.
+// When one of them pays at the worst moment, the log refuses the batch; the others
+// lose nothing but a try.
+func TestGroupsAreOneBatchAndSplit(t *testing.T) {
+	w := newWorld(t)
+	n, other := w.node(), w.node()
+	w.install(n)
+	var orgs []billing.Org
+	for i := range 9 {
+		orgs = append(orgs, w.newOrg(n, fmt.Sprint("org ", i), "2023-11-02T00:00:00Z"))
+		w.use(n, orgs[i], "2023-11-10T00:00:00Z")
+	}
+	tries := map[uuid.UUID]int{}
+	n.Hooks.BeforeBatch = func(id uuid.UUID, _ ledger.Period) error {
+		if tries[id]++; id == orgs[4].ID && tries[id] <= 2 {
+			must[ledger.Payment](t)(other.Pay(w.ctx, id, billing.Payment{Amount: ledger.AmountFromInt(1)}, w.by()))
+		}
+		return nil
+	}
+	if report := w.run(n); report.Invoices != 9 {
+		t.Errorf("report %+v", report)
+	}
+	// Nine, then four and five of them, then the five as two and three.
+	if tries[orgs[4].ID] != 3 || tries[orgs[0].ID] != 2 {
+		t.Errorf("tries %v", tries)
+	}
+	var given []int
+	for _, r := range w.records(billing.TypeNumbered) {
+		var numbered billing.Numbered
+		if err := r.Into(&numbered); err != nil {
+			t.Fatal(err)
+		}
+		given = append(given, 1+len(numbered.More))
+	}
+	if fmt.Sprint(given) != "[4 2 3]" {
+		t.Errorf("records give %v numbers", given)
+	}
+	if got := n.numbers(t, orgs[4]); got[0] != "INV-AIONE-2023-000005 2023-11 16.00" {
+		t.Errorf("got %v", got)
+	}
+	w.mustVerify(n)
+}
