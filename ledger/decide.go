@@ -142,7 +142,9 @@ func (s *State) Refund(r Refund) (Entry, error) {
 // ErrNothingExpired when there are none.
 func (s *State) Expire(at time.Time) (Entry, error) {
 	at = at.UTC()
-	x := Expiry{ID: events.DeriveID("expiry", s.OrgID[:], []byte(at.Format(time.RFC3339Nano))), At: at}
+	// The place in the chain makes the id: at one instant a credit may expire, be given
+	// back by a credit note, and expire again.
+	x := Expiry{ID: events.DeriveID("expiry", s.OrgID[:], fmt.Append(nil, s.last.Seq+1)), At: at}
 	for _, c := range s.Credits() {
 		if !c.Grant.ExpiresAt.IsZero() && !at.Before(c.Grant.ExpiresAt) {
 			x.Uses = append(x.Uses, GrantUse{GrantID: c.Grant.ID, Kind: c.Grant.Kind, Amount: c.Remaining})

@@ -51,7 +51,7 @@ type Refund struct {
 
 // Expiry ends the credits that have expired at an instant.
 type Expiry struct {
-	ID   uuid.UUID  `json:"id"` // derived from org and instant
+	ID   uuid.UUID  `json:"id"` // derived from the org and its number of journals
 	At   time.Time  `json:"at"`
 	Uses []GrantUse `json:"uses"` // decided
 }

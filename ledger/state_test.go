@@ -248,3 +248,32 @@ func TestRepricedByAnotherModelsPrice(t *testing.T) {
 		t.Errorf("got %v, want ErrUnknownPrice", err)
 	}
 }
+
+// Credits may expire twice at one instant: given back by a credit note, say, after
+// they have expired.
+func TestCreditsExpireTwiceAtOneInstant(t *testing.T) {
+	at := time.Date(2024, 1, 10, 0, 0, 0, 0, time.UTC)
+	s := NewState(uuid.UUID{1}, "CNY")
+	for i := range byte(2) {
+		grant := Grant{ID: uuid.UUID{2, i}, Kind: GrantPromotional, Amount: AmountFromInt(5), GrantedAt: at.Add(-time.Hour), ExpiresAt: at}
+		e, err := s.GrantCredit(grant)
+		if err == nil {
+			err = s.Apply(e)
+		}
+		if err == nil {
+			e, err = s.Expire(at)
+		}
+		if err == nil {
+			err = s.Apply(e)
+		}
+		if err != nil {
+			t.Fatalf("credit %d: %v", i+1, err)
+		}
+		if err := s.Apply(e); !errors.Is(err, ErrRepeated) {
+			t.Errorf("the same expiry again: got %v, want ErrRepeated", err)
+		}
+	}
+	if left := s.PromoBalance(); !left.IsZero() {
+		t.Errorf("%s are left", left)
+	}
+}
