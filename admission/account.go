@@ -20,6 +20,10 @@ const (
 	ScopeTeam    Scope = "team"
 	ScopeKey     Scope = "key"
 	ScopePlan    Scope = "plan"
+
+	// The included usage of an org's plan, if that blocks: see Included.
+	ScopeIncludedTokens Scope = "included_tokens"
+	ScopeIncludedAmount Scope = "included_amount"
 )
 
 // account is money with an optional limit: an org's balance, which counts for
@@ -27,11 +31,13 @@ const (
 // a limit, because a limit may be set in the middle of a month.
 type account struct {
 	limited bool
-	limit   amount
-	blocked uint64 // equal to org.turn while a waiting claim is short here
-	now     month  // the newest
-	near    lease  // of one of the months, beside it: a lease elsewhere is one more miss of the cache
-	isNear  bool   // near is in use
+	// uncounted: what was spent before is not known yet, so nothing fits.
+	uncounted bool
+	limit     amount
+	blocked   uint64 // equal to org.turn while a waiting claim is short here
+	now       month  // the newest
+	near      lease  // of one of the months, beside it: a lease elsewhere is one more miss of the cache
+	isNear    bool   // near is in use
 
 	// What a request does not touch stands behind: a million accounts do not fit a cache.
 	scope  Scope
@@ -56,7 +62,16 @@ type lease struct {
 	asked     bool   // has been asked for
 }
 
-// periodIndex counts calendar months: year × 12 + month.
+// hold adds a bound; mine is whether this replica's allowance covers it.
+func (m *month) hold(bound amount, mine bool) {
+	m.held = m.held.plus(bound)
+	if m.lease != nil && mine {
+		m.lease.held = m.lease.held.plus(bound)
+	}
+}
+
+// periodIndex counts calendar months: year × 12 + month. Segments of billing periods
+// are among them, see segmentOf.
 type periodIndex int32
 
 // forever is the one period of a balance.
@@ -136,6 +151,8 @@ func (a *account) judge(p periodIndex, cost amount) verdict {
 	}
 	left := a.limit.minus(m.spent)
 	switch {
+	case a.uncounted:
+		return short
 	case left.less(cost):
 		return never
 	case left.less(cost.plus(m.held)):
@@ -149,13 +166,14 @@ func (a *account) judge(p periodIndex, cost amount) verdict {
 func (l *lease) unused() amount { return l.allowance.minus(l.spent).minus(l.held) }
 
 // claimed are the accounts one request takes from; a nil entry does not apply.
-type claimed [4]*account
+type claimed [5]*account
 
 const (
 	atBalance = iota
 	atOrg
 	atTeam
 	atKey
+	atIncluded
 )
 
 // period is one calendar month in an org's zone, cached: finding it is slow.

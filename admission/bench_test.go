@@ -61,7 +61,7 @@ func load(b *testing.B) *Limiter {
 		t := o.team(k.TeamID)
 		t.limited, t.limit = true, limit
 		o.opened, o.balance.limited, o.balance.limit = true, true, limit
-		if err := o.spend(l, k.TeamID, k.ID, now, amount{lo: 1}); err != nil {
+		if err := o.spend(l, k.TeamID, k.ID, now, amount{lo: 1}, 1); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -42,9 +42,10 @@ const (
 	Budget                              // a monthly budget
 	Balance                             // prepaid balance and credit
 	InFlight                            // too many requests wait for money that others hold
+	UsedUp                              // what the plan includes, if it blocks
 )
 
-var refusalNames = [...]string{"", "requests per minute", "tokens per minute", "budget", "balance", "requests in flight"}
+var refusalNames = [...]string{"", "requests per minute", "tokens per minute", "budget", "balance", "requests in flight", "included usage"}
 
 // String names the kind for people.
 func (k RefusalKind) String() string {
@@ -60,6 +61,7 @@ type Refusal struct {
 	RetryAfter time.Duration // when it may fit; 0 when waiting does not help
 	Scope      string        // "key", "team", "org", "plan"
 	Header     http.Header   // x-ratelimit-*, and Retry-After when there is one
+	Included   *Included     // of UsedUp: what was used up, and To when it renews
 }
 
 // Error says what was short and where.

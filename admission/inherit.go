@@ -37,14 +37,17 @@ func (r *replica) reclaim(o *org, now time.Time) (d reclaimData, holds []*hold, 
 		for i, a := range h.accounts {
 			if a != nil && a.limited {
 				k := leaseKey{a.scope, a.id, h.in(i)}
-				inherited[k] = inherited[k].plus(h.cost)
+				inherited[k] = inherited[k].plus(h.bound(i))
 			}
 		}
 	}
 	for k, cost := range inherited {
-		a, err := o.find(k.scope, k.id)
+		a, err := o.leased(k)
 		if err != nil {
 			return d, nil, false
+		}
+		if a == nil {
+			continue
 		}
 		m := o.open(a, k.period, r.limiter.oldest(o))
 		free := a.limit.minus(m.spent).minus(m.lease.allowance.minus(m.lease.spent))
@@ -98,9 +101,9 @@ func (o *org) inherit(holds []*hold) {
 			switch {
 			case m == nil || m.lease == nil:
 			case h.done:
-				m.lease.spent = m.lease.spent.plus(h.spent)
+				m.lease.spent = m.lease.spent.plus(h.settled(i))
 			default:
-				m.lease.held = m.lease.held.plus(h.cost)
+				m.lease.held = m.lease.held.plus(h.bound(i))
 			}
 		}
 	}
@@ -122,6 +125,11 @@ func (o *org) disown() {
 	}
 	for _, k := range o.keys {
 		forget(&k.account)
+	}
+	if o.included != nil {
+		for _, s := range o.included.segments {
+			forget(&s.account)
+		}
 	}
 	for _, h := range o.holds {
 		h.mine = false

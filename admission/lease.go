@@ -46,7 +46,7 @@ type leaseData struct {
 type leaseState struct {
 	Scope     Scope           `json:"scope"`
 	ID        uuid.UUID       `json:"id"`
-	Period    periodIndex     `json:"period"` // year × 12 + month; -1 for a balance
+	Period    periodIndex     `json:"period"` // year × 12 + month; -1 for a balance; of included usage that × 32 + day
 	Allowance decimal.Decimal `json:"allowance"`
 	Spent     decimal.Decimal `json:"spent"`
 	Want      decimal.Decimal `json:"want"`
@@ -106,7 +106,7 @@ func (b *leaseBook) state(data leaseData, seq uint64, oldest periodIndex) error 
 		b.stated[k][data.Replica] = st
 	}
 	for k := range b.stated {
-		if k.period != forever && k.period < oldest {
+		if k.period != forever && k.period.month() < oldest {
 			delete(b.stated, k)
 		}
 	}
@@ -205,7 +205,7 @@ func (p *leasePlan) needs() map[leaseKey]needed {
 				}
 				continue
 			}
-			costs[k] = costs[k].plus(h.cost)
+			costs[k] = costs[k].plus(h.bound(i))
 			unused := m.lease.unused()
 			if !unused.less(costs[k]) {
 				continue
@@ -230,8 +230,8 @@ func (p *leasePlan) needs() map[leaseKey]needed {
 }
 
 func (p *leasePlan) consider(k leaseKey, need needed) {
-	a, err := p.org.find(k.scope, k.id)
-	if err != nil || !a.limited {
+	a, err := p.org.leased(k)
+	if err != nil || a == nil || !a.limited || a.uncounted {
 		return
 	}
 	m := p.org.open(a, k.period, p.limiter.oldest(p.org))

@@ -30,6 +30,9 @@ type Config struct {
 	// PlanRates are those of an org's plan at an instant; nil is none. Of these and
 	// those of LimitsSet the lower one counts.
 	PlanRates func(org uuid.UUID, at time.Time) Rates
+	// Included is the segment of an org's billing period at an instant; nil: no plan
+	// blocks. It is asked after TermsChanged has said that there is something to ask.
+	Included func(org uuid.UUID, at time.Time) (Included, error)
 	// Now is the gateway's clock. Rates follow it by its monotonic reading.
 	Now func() time.Time
 
@@ -65,6 +68,7 @@ type Limiter struct {
 	split     atomic.Pointer[split]
 	replica   *replica // nil when alone
 	past      past
+	recounts  recounts
 }
 
 // New makes a Limiter. Feed it the ledger's records by Apply, then call Restore.
@@ -88,6 +92,7 @@ func New(c Config) (*Limiter, error) {
 	for i := range l.stripes {
 		l.stripes[i].orgs = map[uuid.UUID]*org{}
 	}
+	l.recounts.wake = make(chan struct{}, 1)
 	l.split.Store(&split{replicas: 1, fromUS: -int64(time.Hour / time.Microsecond)})
 	if c.Replica != nil {
 		r, err := newReplica(l, *c.Replica)
@@ -210,6 +215,11 @@ func (l *Limiter) reserve(o *org, c *Claim, cost amount, now time.Time) (*hold, 
 		if o.counts(atMS) {
 			h.accounts[atBalance] = &o.balance
 		}
+		if o.included != nil {
+			if h.accounts[atIncluded], err = o.included.at(o, atMS); err != nil {
+				return nil, nil, err
+			}
+		}
 	}
 	if l.replica != nil {
 		for i, a := range h.accounts {
@@ -221,7 +231,7 @@ func (l *Limiter) reserve(o *org, c *Claim, cost amount, now time.Time) (*hold, 
 	v, at := h.judge()
 	switch {
 	case v == never:
-		return nil, nil, o.poor(h, at, time.UnixMilli(p.toMS).Sub(now))
+		return nil, nil, o.poor(h, at, h.resets(at, time.UnixMilli(p.toMS)).Sub(now))
 	case v != fits || h.behind():
 		w, err := l.enqueue(h, at, time.UnixMilli(p.toMS))
 		return nil, w, err
@@ -292,10 +302,13 @@ func (h *hold) takeRates() {
 
 // poor is the refusal by the i-th account of a hold.
 func (o *org) poor(h *hold, i int, untilReset time.Duration) *Refusal {
-	if i == atBalance {
+	switch untilReset = max(untilReset, time.Millisecond); i {
+	case atBalance:
 		return o.refuse(h.key, Balance, ScopeOrg, 0) // only a payment helps
+	case atIncluded:
+		return o.usedUp(h, untilReset)
 	}
-	return o.refuse(h.key, Budget, h.accounts[i].scope, max(untilReset, time.Millisecond))
+	return o.refuse(h.key, Budget, h.accounts[i].scope, untilReset)
 }
 
 func (o *org) refuse(key *member, kind RefusalKind, scope Scope, after time.Duration) *Refusal {
@@ -325,7 +338,7 @@ func (h *hold) Settle(tokens uint64, cost decimal.Decimal) {
 		h.org.unread[h.id] = h.limiter.nowUS()
 	}
 	h.correct(tokens)
-	h.settle(exact)
+	h.settle(exact, tokens)
 }
 
 // correct settles the rates. The buckets are as of the last request, which is

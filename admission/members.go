@@ -223,8 +223,8 @@ func (r *replica) giveAll(ctx context.Context, o *org) error {
 		seq, plan := o.leases.lastSeq, &leasePlan{org: o, limiter: r.limiter, me: r.me()}
 		for k, by := range o.leases.stated {
 			old, ok := by[r.me()]
-			a, err := o.find(k.scope, k.id)
-			if !ok || err != nil {
+			a, err := o.leased(k)
+			if !ok || err != nil || a == nil {
 				continue
 			}
 			if m := a.month(k.period); m != nil && m.lease != nil {

@@ -42,6 +42,8 @@ type org struct {
 	lastSeq uint64               // on the org's budget subject
 
 	leases leaseBook
+
+	included *included // nil: none of its plans ever blocked
 }
 
 // member is a key: its budget and its rates.
@@ -102,9 +104,14 @@ func (o *org) find(scope Scope, id uuid.UUID) (*account, error) {
 }
 
 // accounts are those that a request at an instant takes from.
-func (o *org) accounts(team, key uuid.UUID, atMS int64) (c claimed) {
+func (o *org) accounts(team, key uuid.UUID, atMS int64) (c claimed, err error) {
 	if o.counts(atMS) {
 		c[atBalance] = &o.balance
+	}
+	if o.included != nil {
+		if c[atIncluded], err = o.included.at(o, atMS); err != nil {
+			return c, err
+		}
 	}
 	c[atOrg] = &o.budget
 	if key != uuid.Nil {
@@ -113,7 +120,7 @@ func (o *org) accounts(team, key uuid.UUID, atMS int64) (c claimed) {
 	} else if team != uuid.Nil {
 		c[atTeam] = o.team(team)
 	}
-	return c
+	return c, nil
 }
 
 // teamOf is the account of a key's team, nil without one, mostly without a lookup.
@@ -145,14 +152,34 @@ type hold struct {
 	sinceUS  int64
 	done     bool
 	spent    amount // once done
+	used     uint64 // tokens, once done
 }
 
 // in is the period that counts for the i-th account.
 func (h *hold) in(i int) periodIndex {
-	if i == atBalance {
+	switch i {
+	case atBalance:
 		return forever
+	case atIncluded:
+		return h.accounts[i].now.period // its only one
 	}
 	return h.period
+}
+
+// bound is what the i-th account holds for it.
+func (h *hold) bound(i int) amount {
+	if i == atIncluded && h.accounts[i].scope == ScopeIncludedTokens {
+		return tokenAmount(h.tokens)
+	}
+	return h.cost
+}
+
+// settled is what it took of the i-th account, once done.
+func (h *hold) settled(i int) amount {
+	if i == atIncluded && h.accounts[i].scope == ScopeIncludedTokens {
+		return tokenAmount(h.used)
+	}
+	return h.spent
 }
 
 // judge is the worst that any account says, and which one said it.
@@ -162,7 +189,7 @@ func (h *hold) judge() (verdict, int) {
 		if a == nil {
 			continue
 		}
-		if v := a.judge(h.in(i), h.cost); v > worst {
+		if v := a.judge(h.in(i), h.bound(i)); v > worst {
 			worst, at = v, i
 		}
 	}
@@ -183,11 +210,11 @@ func (h *hold) behind() bool {
 // whether one of them is every claim's.
 func (h *hold) block() (everyones bool) {
 	for i, a := range h.accounts {
-		if a == nil || a.judge(h.in(i), h.cost) == fits {
+		if a == nil || a.judge(h.in(i), h.bound(i)) == fits {
 			continue
 		}
 		a.blocked = h.org.turn
-		everyones = everyones || i == atOrg || i == atBalance
+		everyones = everyones || i == atOrg || i == atBalance || i == atIncluded
 	}
 	return everyones
 }
@@ -198,19 +225,15 @@ func (h *hold) take(oldest periodIndex) {
 		if a == nil {
 			continue
 		}
-		m := h.org.open(a, h.in(i), oldest)
-		m.held = m.held.plus(h.cost)
-		if m.lease != nil && h.mine {
-			m.lease.held = m.lease.held.plus(h.cost)
-		}
+		h.org.open(a, h.in(i), oldest).hold(h.bound(i), h.mine)
 	}
 	h.org.holds[h.id] = h
 }
 
-// settle replaces the bound by the cost and lets in who can go now.
-func (h *hold) settle(cost amount) {
+// settle replaces the bound by what was used and lets in who can go now.
+func (h *hold) settle(cost amount, tokens uint64) {
 	o := h.org
-	h.done, h.spent = true, cost
+	h.done, h.spent, h.used = true, cost, tokens
 	delete(o.holds, h.id)
 	look := false
 	for i, a := range h.accounts {
@@ -222,11 +245,12 @@ func (h *hold) settle(cost amount) {
 		if m == nil {
 			continue // its month is over for good
 		}
-		m.held = m.held.minus(h.cost)
-		m.spent = m.spent.plus(cost)
+		bound, spent := h.bound(i), h.settled(i)
+		m.held = m.held.minus(bound)
+		m.spent = m.spent.plus(spent)
 		if m.lease != nil && h.mine {
-			m.lease.held = m.lease.held.minus(h.cost)
-			m.lease.spent = m.lease.spent.plus(cost)
+			m.lease.held = m.lease.held.minus(bound)
+			m.lease.spent = m.lease.spent.plus(spent)
 		}
 	}
 	if look {
@@ -238,23 +262,28 @@ func (h *hold) settle(cost amount) {
 }
 
 // spend counts usage that no hold of ours stands for.
-func (o *org) spend(l *Limiter, team, key uuid.UUID, at time.Time, cost amount) error {
+func (o *org) spend(l *Limiter, team, key uuid.UUID, at time.Time, cost amount, tokens uint64) error {
 	p, err := o.period(at)
 	if err != nil {
 		return err
 	}
+	accounts, err := o.accounts(team, key, at.UnixMilli())
+	if err != nil {
+		return err
+	}
+	h := hold{accounts: accounts, period: p.index, spent: cost, used: tokens}
 	oldest := l.oldest(o)
 	look := false
-	for i, a := range o.accounts(team, key, at.UnixMilli()) {
-		in := p.index
-		if i == atBalance {
-			in = forever
+	for i, a := range accounts {
+		if a == nil {
+			continue
 		}
-		if a == nil || in != forever && in < oldest {
+		in := h.in(i)
+		if in != forever && in.month() < oldest {
 			continue
 		}
 		m := o.open(a, in, oldest)
-		m.spent = m.spent.plus(cost)
+		m.spent = m.spent.plus(h.settled(i))
 		look = look || a.blocked == o.turn
 	}
 	if look {

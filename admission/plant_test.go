@@ -186,7 +186,7 @@ func (r rows) EachSpend(ctx context.Context, asked []SpendOf, upTo []uint64, eac
 	return r.each(ctx, upTo[0], func(u events.Usage) {
 		for i, a := range asked {
 			if a.OrgID == u.OrgID && !u.OccurredAt.Before(a.From) && u.OccurredAt.Before(a.To) {
-				if err := each(SpendRow{Asked: i, TeamID: u.TeamID, KeyID: u.KeyID, Cost: u.Cost}); err != nil {
+				if err := each(SpendRow{Asked: i, TeamID: u.TeamID, KeyID: u.KeyID, Cost: u.Cost, Tokens: u.Tokens.Total()}); err != nil {
 					panic(err)
 				}
 			}

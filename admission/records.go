@@ -202,9 +202,6 @@ func (o *org) openBalance(at time.Time) {
 			continue
 		}
 		h.accounts[atBalance] = &o.balance
-		m.held = m.held.plus(h.cost)
-		if m.lease != nil && h.mine {
-			m.lease.held = m.lease.held.plus(h.cost)
-		}
+		m.hold(h.cost, h.mine)
 	}
 }

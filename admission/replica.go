@@ -157,11 +157,11 @@ func (r *replica) applyLease(rec events.Record) error {
 // adopt puts this replica's own statement into force.
 func (r *replica) adopt(o *org, d leaseData, oldest periodIndex) error {
 	for _, s := range d.Accounts {
-		a, err := o.find(s.Scope, s.ID)
+		a, err := o.leased(leaseKey{s.Scope, s.ID, s.Period})
 		if err != nil {
 			return err
 		}
-		if s.Period != forever && s.Period < oldest {
+		if a == nil || s.Period != forever && s.Period.month() < oldest {
 			continue
 		}
 		st, err := s.statement()

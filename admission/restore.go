@@ -17,6 +17,7 @@ type UsageLog interface {
 	Shards() int
 	UsageEnd(ctx context.Context, shard int) (uint64, time.Time, error)
 	ReadUsage(ctx context.Context, shard int, from uint64) (*events.Reader, error)
+	Shard(org uuid.UUID) int
 }
 
 // AdmissionLog is the stream of admissions: events.Log.
@@ -29,8 +30,8 @@ type AdmissionLog interface {
 type Spend interface {
 	// Counted is the last sequence of each shard that is in the rows.
 	Counted(ctx context.Context) ([]uint64, error)
-	// EachSpend calls each with the cost, by team and key, of what is asked for,
-	// counting rows up to sequence upTo of their shard and no further.
+	// EachSpend calls each with the cost and tokens, by team and key, of what is
+	// asked for, counting rows up to sequence upTo of their shard and no further.
 	EachSpend(ctx context.Context, asked []SpendOf, upTo []uint64, each func(SpendRow) error) error
 	// Settled says which requests have a usage event in the rows.
 	Settled(ctx context.Context, keys []events.UsageKey) (map[events.UsageKey]bool, error)
@@ -47,6 +48,7 @@ type SpendRow struct {
 	Asked         int
 	TeamID, KeyID uuid.UUID
 	Cost          decimal.Decimal
+	Tokens        uint64 // of all buckets
 }
 
 // History is what Restore reads.
@@ -66,6 +68,7 @@ type History struct {
 // past is what is left to do with the history.
 type past struct {
 	log    UsageLog
+	spend  Spend // nil: everything is in the log
 	shards []*tail
 }
 
@@ -78,6 +81,10 @@ func (l *Limiter) Restore(ctx context.Context, h History) error {
 	if h.Usage == nil {
 		l.ready.Store(true)
 		return nil
+	}
+	l.past.log, l.past.spend = h.Usage, h.Spend
+	if err := l.openIncluded(); err != nil {
+		return fmt.Errorf("restore included usage: %w", err)
 	}
 	upTo := make([]uint64, h.Usage.Shards())
 	if h.Spend != nil {
@@ -95,7 +102,6 @@ func (l *Limiter) Restore(ctx context.Context, h History) error {
 			return fmt.Errorf("restore outstanding requests: %w", err)
 		}
 	}
-	l.past.log = h.Usage
 	for shard, seq := range upTo {
 		end, _, err := h.Usage.UsageEnd(ctx, shard)
 		if err != nil {
@@ -117,6 +123,7 @@ func (l *Limiter) Restore(ctx context.Context, h History) error {
 func (l *Limiter) restoreSpend(ctx context.Context, h History, upTo []uint64) error {
 	var asked []SpendOf
 	var periods []periodIndex
+	var segments []*segment // of what was asked, where it is one
 	for _, id := range h.Orgs {
 		o := l.org(id)
 		o.mu.Lock()
@@ -124,7 +131,7 @@ func (l *Limiter) restoreSpend(ctx context.Context, h History, upTo []uint64) er
 		p, err := o.period(now)
 		ask := func(index periodIndex, fromMS, toMS int64) {
 			asked = append(asked, SpendOf{id, time.UnixMilli(fromMS).UTC(), time.UnixMilli(toMS).UTC()})
-			periods = append(periods, index)
+			periods, segments = append(periods, index), append(segments, nil)
 		}
 		if err == nil {
 			ask(p.index, p.fromMS, p.toMS)
@@ -137,6 +144,10 @@ func (l *Limiter) restoreSpend(ctx context.Context, h History, upTo []uint64) er
 		}
 		if o.opened {
 			ask(forever, o.sinceMS, latest.UnixMilli())
+		}
+		for _, s := range o.blocking() {
+			ask(s.now.period, s.fromMS, s.toMS)
+			segments[len(segments)-1] = s
 		}
 		o.mu.Unlock()
 		if err != nil {
@@ -151,10 +162,16 @@ func (l *Limiter) restoreSpend(ctx context.Context, h History, upTo []uint64) er
 		o := l.org(asked[r.Asked].OrgID)
 		o.mu.Lock()
 		defer o.mu.Unlock()
+		if s := segments[r.Asked]; s != nil {
+			s.spend(cost, r.Tokens)
+			return nil
+		}
 		accounts := claimed{atBalance: &o.balance}
 		if p := periods[r.Asked]; p != forever {
-			accounts = o.accounts(r.TeamID, r.KeyID, asked[r.Asked].From.UnixMilli())
-			accounts[atBalance] = nil
+			if accounts, err = o.accounts(r.TeamID, r.KeyID, asked[r.Asked].From.UnixMilli()); err != nil {
+				return err
+			}
+			accounts[atBalance], accounts[atIncluded] = nil, nil
 		}
 		for _, a := range accounts {
 			if a != nil {
@@ -254,8 +271,10 @@ func (l *Limiter) holdAdmission(a events.Admission, bound decimal.Decimal) error
 	if err != nil {
 		return err
 	}
-	h := &hold{limiter: l, org: o, id: a.ID, period: p.index, cost: cost, atMS: u.OccurredAt.UnixMilli(), sinceUS: l.nowUS()}
-	h.accounts = o.accounts(u.TeamID, u.KeyID, h.atMS)
+	h := &hold{limiter: l, org: o, id: a.ID, period: p.index, cost: cost, tokens: u.Tokens.Total(), atMS: u.OccurredAt.UnixMilli(), sinceUS: l.nowUS()}
+	if h.accounts, err = o.accounts(u.TeamID, u.KeyID, h.atMS); err != nil {
+		return err
+	}
 	h.take(l.oldest(o))
 	return nil
 }
@@ -266,12 +285,13 @@ func (l *Limiter) holdAdmission(a events.Admission, bound decimal.Decimal) error
 func (l *Limiter) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	ended := make(chan error, len(l.past.shards)+2)
+	ended := make(chan error, len(l.past.shards)+3)
 	for _, t := range l.past.shards {
 		go func() { ended <- t.run(ctx) }()
 	}
 	go func() { ended <- l.tidy(ctx) }()
-	started := len(l.past.shards) + 1
+	go func() { ended <- l.recountAll(ctx) }()
+	started := len(l.past.shards) + 2
 	if l.replica != nil {
 		started++
 		go func() { ended <- l.replica.run(ctx) }()

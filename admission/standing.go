@@ -11,7 +11,7 @@ import (
 
 // Standing is how one account stands.
 type Standing struct {
-	Limited bool            // without a limit it only counts
+	Limited bool            // without a limit it only counts; of included usage: the plan blocks
 	Limit   decimal.Decimal // the budget; of a balance: credits and credit limit
 	Spent   decimal.Decimal // settled
 	Held    decimal.Decimal // bounds of requests on their way
@@ -28,6 +28,9 @@ func (l *Limiter) Standing(org uuid.UUID, scope Scope, id uuid.UUID, at time.Tim
 	o := l.org(org)
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if scope.included() {
+		return o.includedStanding(scope, at)
+	}
 	a := o.look(scope, id)
 	if a == nil {
 		return Standing{}, nil // nothing was used and nothing limits it
@@ -48,6 +51,19 @@ func (l *Limiter) Standing(org uuid.UUID, scope Scope, id uuid.UUID, at time.Tim
 		s.Spent, s.Held = m.spent.decimal(), m.held.decimal()
 	}
 	return s, nil
+}
+
+// includedStanding is how the included usage of the segment of an instant stands:
+// limited if its plan blocks, and counts in that unit.
+func (o *org) includedStanding(scope Scope, at time.Time) (Standing, error) {
+	if o.included == nil {
+		return Standing{}, nil
+	}
+	a, err := o.included.at(o, at.UnixMilli())
+	if err != nil || a == nil || a.scope != scope {
+		return Standing{}, err
+	}
+	return Standing{Limited: true, Limit: a.limit.decimal(), Spent: a.now.spent.decimal(), Held: a.now.held.decimal()}, nil
 }
 
 // OrgRates are the rate limits that hold for all keys of an org together at an
@@ -88,17 +104,18 @@ func (l *Limiter) Room(k keys.Key, at time.Time) (decimal.Decimal, bool, error) 
 	if err != nil || k.Sandbox {
 		return decimal.Decimal{}, false, err
 	}
+	accounts, err := o.accounts(k.TeamID, k.ID, at.UnixMilli())
+	if err != nil {
+		return decimal.Decimal{}, false, err
+	}
+	h := hold{accounts: accounts, period: p.index}
 	room, limited := amountMost, false
-	for i, a := range o.accounts(k.TeamID, k.ID, at.UnixMilli()) {
-		if a == nil || !a.limited {
+	for i, a := range accounts {
+		if a == nil || !a.limited || a.scope == ScopeIncludedTokens {
 			continue
 		}
-		in := p.index
-		if i == atBalance {
-			in = forever
-		}
 		left := a.limit
-		if m := a.month(in); m != nil {
+		if m := a.month(h.in(i)); m != nil {
 			left = left.minus(m.spent)
 		}
 		room, limited = lesser(room, greater(left, amount{})), true

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,6 +18,8 @@ type tail struct {
 	limiter *Limiter
 	shard   int
 	counted uint64 // up to here usage is known from the rows
+	count   func(*events.Usage) error
+	mu      sync.Mutex // held while an envelope is counted
 	read    atomic.Uint64
 	seen    recent
 	decoder events.Decoder
@@ -25,7 +28,7 @@ type tail struct {
 }
 
 func newTail(l *Limiter, shard int, counted uint64) *tail {
-	t := &tail{limiter: l, shard: shard, counted: counted}
+	t := &tail{limiter: l, shard: shard, counted: counted, count: l.count}
 	// A copy of an event, written again by a retry, must not count although the first
 	// lies before the checkpoint: so those shortly before are read too.
 	t.read.Store(counted - min(counted, overlap))
@@ -89,6 +92,8 @@ const stuckMax = 40
 // take counts one envelope. What cannot be decoded is not billed either: the
 // ingester keeps it aside and reports it.
 func (t *tail) take(m events.Message) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	us, _, err := t.decoder.Envelope(m.Data, t.usage[:0])
 	if err != nil {
 		t.limiter.logger.Error("an envelope of usage cannot be read; its spend is not counted", "shard", m.Shard, "sequence", m.Seq, "error", err)
@@ -98,7 +103,7 @@ func (t *tail) take(m events.Message) error {
 		if us[i].ID == uuid.Nil || !t.seen.add(us[i].OrgID, us[i].ID) || m.Seq <= t.counted {
 			continue
 		}
-		if err := t.limiter.count(&us[i]); err != nil {
+		if err := t.count(&us[i]); err != nil {
 			err = fmt.Errorf("count usage %s at shard %d sequence %d: %w", us[i].ID, m.Shard, m.Seq, err)
 			if t.stuck++; t.stuck < stuckMax {
 				t.seen.forget(us[i].OrgID, us[i].ID)
@@ -124,17 +129,18 @@ func (l *Limiter) count(u *events.Usage) error {
 	defer o.mu.Unlock()
 	if h := o.holds[u.ID]; h != nil {
 		h.correct(u.Tokens.Total())
-		h.settle(cost)
+		h.settle(cost, u.Tokens.Total())
 		return nil
 	}
 	if _, ours := o.unread[u.ID]; ours {
 		delete(o.unread, u.ID)
+		o.countUnread(u, cost)
 		return nil
 	}
-	if u.Sandbox || cost.isZero() {
+	if u.Sandbox || cost.isZero() && o.included == nil {
 		return nil
 	}
-	return o.spend(l, u.TeamID, u.KeyID, u.OccurredAt, cost)
+	return o.spend(l, u.TeamID, u.KeyID, u.OccurredAt, cost, u.Tokens.Total())
 }
 
 // recent remembers the ids of the last events of a shard: at least recentMin of

@@ -46,7 +46,7 @@ func (l *Limiter) letIn(o *org) {
 		switch {
 		case v == never:
 			h.giveBackRates()
-			w.refusal = o.poor(h, at, w.resets.Sub(l.config.Now()))
+			w.refusal = o.poor(h, at, h.resets(at, w.resets).Sub(l.config.Now()))
 			close(w.decided)
 			continue
 		case v == fits && !h.behind():
@@ -122,7 +122,7 @@ func (l *Limiter) abandon(w *waiter) {
 		l.letIn(o)
 	case w.refusal == nil && !w.hold.done:
 		w.hold.giveBackRates()
-		w.hold.settle(amount{})
+		w.hold.settle(amount{}, 0)
 	}
 }
 

@@ -27,6 +27,7 @@ type SpendRow struct {
 	Asked         int
 	TeamID, KeyID uuid.UUID
 	Cost          decimal.Decimal // exact
+	Tokens        uint64          // of all buckets
 }
 
 // CountedShards is the last sequence of each shard that is in the rows.
@@ -45,7 +46,7 @@ func (p Projection) CountedShards(ctx context.Context) ([]uint64, error) {
 // spendOrgsMax bounds the orgs of one query: their ids travel in the URL.
 const spendOrgsMax = 500
 
-// EachSpend calls each with the cost, by team and key, of what is asked for. It
+// EachSpend calls each with the cost and tokens, by team and key, of what is asked for. It
 // counts the rows up to sequence upTo of their shard and no further, whatever
 // arrives meanwhile. An org may be asked about several times.
 func (s *Store) EachSpend(ctx context.Context, asked []SpendOf, upTo []uint64, each func(SpendRow) error) error {
@@ -125,7 +126,7 @@ func (s *Store) eachSpend(ctx context.Context, settings clickhouse.Settings, q s
 	for found.Next() {
 		var org uuid.UUID
 		var r SpendRow
-		if err := found.Scan(&org, &r.TeamID, &r.KeyID, &r.Cost); err != nil {
+		if err := found.Scan(&org, &r.TeamID, &r.KeyID, &r.Cost, &r.Tokens); err != nil {
 			return err
 		}
 		r.Asked = q.places[org]

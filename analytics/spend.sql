@@ -1,13 +1,14 @@
--- What many orgs have spent, by team and key, each in a range of its own, from rows
+-- What many orgs have spent and used, by team and key, each in a range of its own, from rows
 -- up to a sequence of each shard. Whole quarter hours come from the projection
 -- by_quarter_hour, which knows no sequences; so what lies past them is taken off
 -- again, from rows. The edges of a range that is not of whole quarter hours are rows
 -- too. All parts see one snapshot of the table (a pinned setting), or a part that
 -- arrives in between would be taken off without having been counted.
-SELECT org_id, team_id, key_id, sum(part)
+SELECT org_id, team_id, key_id, sum(part), toUInt64(sum(tokens_part))
 FROM
 (
-    SELECT org_id, team_id, key_id, sum(cost) AS part
+    SELECT org_id, team_id, key_id, sum(cost) AS part,
+        toInt64(sum(input_tokens) + sum(cache_read_tokens) + sum(cache_write_5m_tokens) + sum(cache_write_1h_tokens) + sum(output_tokens) + sum(reasoning_tokens)) AS tokens_part
     FROM usage_events
     WHERE org_id IN {orgs:Array(UUID)}
         AND disposition = 'counted'
@@ -18,7 +19,8 @@ FROM
 
     UNION ALL
 
-    SELECT org_id, team_id, key_id, -sum(cost) AS part
+    SELECT org_id, team_id, key_id, -sum(cost) AS part,
+        -toInt64(sum(input_tokens) + sum(cache_read_tokens) + sum(cache_write_5m_tokens) + sum(cache_write_1h_tokens) + sum(output_tokens) + sum(reasoning_tokens)) AS tokens_part
     FROM usage_events
     WHERE org_id IN {orgs:Array(UUID)}
         AND disposition = 'counted'
@@ -30,7 +32,8 @@ FROM
 
     UNION ALL
 
-    SELECT org_id, team_id, key_id, sum(cost) AS part
+    SELECT org_id, team_id, key_id, sum(cost) AS part,
+        toInt64(sum(input_tokens) + sum(cache_read_tokens) + sum(cache_write_5m_tokens) + sum(cache_write_1h_tokens) + sum(output_tokens) + sum(reasoning_tokens)) AS tokens_part
     FROM usage_events
     WHERE org_id IN {edged:Array(UUID)}
         AND disposition = 'counted'

@@ -20,6 +20,7 @@ func spendOf(counted []placed, asked []SpendOf, upTo uint64) map[string]string {
 			if p.seq <= upTo && p.OrgID == a.OrgID && !p.OccurredAt.Before(a.From) && p.OccurredAt.Before(a.To) {
 				k := fmt.Sprint(i, p.TeamID, p.KeyID)
 				sums[k] = sums[k].Add(p.Cost)
+				sums[k+" tokens"] = sums[k+" tokens"].Add(decimal.NewFromUint64(p.Tokens.Total()))
 			}
 		}
 	}
@@ -45,7 +46,7 @@ func (r *rig) spend(asked []SpendOf, upTo uint64) map[string]string {
 		if _, twice := sums[k]; twice {
 			return fmt.Errorf("%s is told twice", k)
 		}
-		sums[k] = s.Cost
+		sums[k], sums[k+" tokens"] = s.Cost, decimal.NewFromUint64(s.Tokens)
 		return nil
 	})
 	if err != nil {

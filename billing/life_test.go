@@ -133,8 +133,8 @@ func TestProfilesAndEntitiesAndPublishedPlansRefuse(t *testing.T) {
 	if _, err := n.AssignPublished(w.ctx, org.ID, "team", 3, time.Time{}, w.by()); !errors.Is(err, billing.ErrNotFound) {
 		t.Errorf("a version that is not there: %v", err)
 	}
-	if _, err := n.PublishPlan(w.ctx, billing.Plan{Code: "x", Name: "X", Terms: ledger.Terms{OveragePolicy: billing.OverageBlock}}, w.by()); !errors.Is(err, billing.ErrNotEnforced) {
-		t.Errorf("a plan that blocks: %v", err)
+	if _, err := n.PublishPlan(w.ctx, billing.Plan{Code: "x", Name: "X", Terms: ledger.Terms{OveragePolicy: billing.OverageBlock}}, w.by()); !errors.Is(err, billing.ErrInvalid) {
+		t.Errorf("a plan that blocks at nothing: %v", err)
 	}
 }
 

@@ -2,7 +2,6 @@ package billing
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -25,8 +24,8 @@ const CycleMonthly BillingCycle = "monthly"
 // OveragePolicy says what happens past a plan's included usage.
 type OveragePolicy = ledger.OveragePolicy
 
-// OverageBill bills what is used past the included usage; OverageBlock would turn
-// it away, and no plan may have it (ErrNotEnforced).
+// OverageBill bills what is used past the included usage; OverageBlock turns it
+// away.
 const (
 	OverageBill  = ledger.OverageBill
 	OverageBlock = ledger.OverageBlock
@@ -61,12 +60,6 @@ type Assigned struct {
 	OrgID uuid.UUID `json:"org_id"`
 	Plan  Plan      `json:"plan"`
 }
-
-// ErrNotEnforced is returned when a plan promises what nothing carries out:
-// blocking past the included usage. Admission blocks by balance and by budget,
-// both in money at list price; included usage is tokens or money of a billing
-// period after tiers. Such a plan is refused rather than stored and forgotten.
-var ErrNotEnforced = errors.New("cannot be enforced, so no plan may have it; set a budget instead")
 
 // DefaultPlanCode is the code of the plan of an org that was assigned none.
 const DefaultPlanCode = "pay-as-you-go"
@@ -113,8 +106,6 @@ func (p *Plan) complete() error {
 		return fmt.Errorf("%w: plan code %.70q is not 1 to 64 of a-z, 0-9 and -", ErrInvalid, p.Code)
 	case p.BillingCycle != CycleMonthly:
 		return fmt.Errorf("%w: billing cycle %.20q is not %s", ErrInvalid, p.BillingCycle, CycleMonthly)
-	case p.OveragePolicy == OverageBlock:
-		return fmt.Errorf("%w: overage_policy %s %w", ErrInvalid, OverageBlock, ErrNotEnforced)
 	case !p.EffectiveTo.IsZero():
 		return fmt.Errorf("%w: effective_to follows from the next plan and cannot be set", ErrInvalid)
 	}
@@ -163,8 +154,7 @@ func (p Plan) sameTerms(q Plan) bool {
 // before: history is not rewritten. Money changes at the start of that local date;
 // a period is split there. Empty fields get the defaults of the default plan. The
 // same again changes nothing, with or without a key. It returns ErrNotFound when
-// there is no such org, ErrInvalid, ErrIdempotency, and ErrNotEnforced (also an
-// ErrInvalid) for a plan that blocks.
+// there is no such org, ErrInvalid or ErrIdempotency.
 func (c Commands) AssignPlan(ctx context.Context, orgID uuid.UUID, plan Plan, by By) (Outcome[Plan], error) {
 	return c.assign(ctx, command{"assign plan", orgID, plan}, by, func() (Plan, error) { return plan, nil })
 }

@@ -99,7 +99,7 @@ func TestAssignPlanRefuses(t *testing.T) {
 	}{
 		"negative fee":     {func(p *billing.Plan) { p.MonthlyFee = ledger.AmountFromInt(-1) }, ledger.ErrTerms},
 		"discount":         {func(p *billing.Plan) { p.DiscountPct = decimal.New(101, 0) }, ledger.ErrTerms},
-		"block":            {func(p *billing.Plan) { p.OveragePolicy = billing.OverageBlock }, billing.ErrNotEnforced},
+		"block at nothing": {func(p *billing.Plan) { p.OveragePolicy = billing.OverageBlock }, ledger.ErrTerms},
 		"other policy":     {func(p *billing.Plan) { p.OveragePolicy = "ask" }, billing.ErrInvalid},
 		"yearly":           {func(p *billing.Plan) { p.BillingCycle = "yearly" }, billing.ErrInvalid},
 		"no code":          {func(p *billing.Plan) { p.Code = "" }, billing.ErrInvalid},
@@ -116,7 +116,7 @@ func TestAssignPlanRefuses(t *testing.T) {
 		p := billing.Plan{Code: "next", Name: "Next", EffectiveFrom: w.clock().Add(2 * time.Hour)}
 		x.change(&p)
 		_, err := n.AssignPlan(w.ctx, org.ID, p, w.by())
-		if !errors.Is(err, x.want) || !errors.Is(err, billing.ErrInvalid) || errors.Is(err, billing.ErrNotEnforced) != (x.want == billing.ErrNotEnforced) {
+		if !errors.Is(err, x.want) || !errors.Is(err, billing.ErrInvalid) {
 			t.Errorf("%s: %v, want %v", name, err, x.want)
 		}
 	}

@@ -53,6 +53,7 @@ const (
 	Budget       RefusalKind = "budget"    // what a key, team or org may spend
 	Balance      RefusalKind = "balance"   // what the account holds
 	InFlight     RefusalKind = "in_flight" // requests at once
+	Included     RefusalKind = "included"  // what the plan includes, if it blocks
 )
 
 // Refusal says why a request is not let in.
@@ -61,6 +62,10 @@ type Refusal struct {
 	RetryAfter time.Duration // until it may be let in; zero when waiting does not help
 	Scope      string        // whose limit: "key", "team", "org" or "plan"
 	Header     http.Header   // x-ratelimit-*
+
+	// Of Included: the code of the plan, what it includes ("1000 tokens"), and until when.
+	Plan, Included string
+	Renews         time.Time
 }
 
 // Error names the limit.
@@ -74,8 +79,14 @@ func (r *Refusal) answer() *apiError {
 		retryAfter: int((r.RetryAfter + time.Second - 1) / time.Second)}
 	what := map[RefusalKind]string{RateRequests: "requests per minute", RateTokens: "tokens per minute", InFlight: "requests at once"}[r.Kind]
 	switch r.Kind {
-	case Budget, Balance:
+	case Budget, Balance, Included:
 		e.status, e.typ, e.code = http.StatusPaymentRequired, typeQuota, "insufficient_quota"
+	}
+	switch r.Kind {
+	case Included:
+		e.message = fmt.Sprintf("This request may use more than is left of the %s that the plan %q includes until %s, when they renew.",
+			r.Included, r.Plan, r.Renews.UTC().Format(time.RFC3339))
+	case Budget, Balance:
 		e.message = fmt.Sprintf("This request may cost more than the %s of the %s has left.", r.Kind, r.Scope)
 	default:
 		e.retryAfter = max(e.retryAfter, 1)

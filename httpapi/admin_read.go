@@ -13,8 +13,7 @@ import (
 
 // Assigner gives orgs their plans: billing.Commands.
 type Assigner interface {
-	// AssignPlan returns billing.ErrInvalid for a plan that breaks a rule, and
-	// billing.ErrNotEnforced too for one that promises what nothing carries out.
+	// AssignPlan returns billing.ErrInvalid for a plan that breaks a rule.
 	AssignPlan(ctx context.Context, orgID uuid.UUID, plan billing.Plan, by billing.By) (billing.Outcome[billing.Plan], error)
 }
 

@@ -202,7 +202,8 @@ func (r *rig) assignAndList(x tenant, root string) {
 	}{
 		{`{"code":"team","name":"Team","rpm_limit":600,"models_allowed":["gpt-4o"]}`, 200, `"rpm_limit":600`},
 		{`{"code":"team","name":"Team","rpm_limit":600,"models_allowed":["gpt-4o"]}`, 200, `"rpm_limit":600`},
-		{`{"code":"pro","name":"Pro","overage_policy":"block"}`, 422, `not_enforced`},
+		{`{"code":"pro","name":"Pro","overage_policy":"block"}`, 422, `["body","overage_policy"]`},
+		{`{"code":"pro","name":"Pro","overage_policy":"block","included_tokens":1000,"included_amount":"1"}`, 422, `not both`},
 		{`{"code":"pro","name":"Pro","effective_from":"2026-11-01T00:00:00Z"}`, 422, `["body","effective_from"]`},
 		{`{"code":"Pro","name":"Pro"}`, 422, `["body","code"]`},
 		{`{"code":"pro","name":"Pro","discount_pct":10}`, 422, `["body","discount_pct"]`},

@@ -29,7 +29,7 @@ type planDetailResponse struct {
 	RPMLimit       *uint64      `json:"rpm_limit" doc:"Requests a minute of the whole organisation; null means no limit."`
 	TPMLimit       *uint64      `json:"tpm_limit" doc:"Tokens a minute of the whole organisation; null means no limit."`
 	ModelsAllowed  []string     `json:"models_allowed" doc:"Standard ids; empty means every model."`
-	OveragePolicy  string       `json:"overage_policy" enum:"bill,block"`
+	OveragePolicy  string       `json:"overage_policy" enum:"bill,block" doc:"bill: usage past what is included is billed; block: it is turned away."`
 	DiscountPct    string       `json:"discount_pct" format:"percentage" doc:"Of usage and commitment, not of the fee."`
 	DiscountAmount string       `json:"discount_amount" format:"decimal" doc:"A month, after the percentage."`
 	Currency       string       `json:"currency" doc:"ISO 4217."`
@@ -97,7 +97,7 @@ func (s *Server) plan(of subject) authorised {
 	}
 }
 
-// PlanTerms are what a plan says. What nothing carries out is refused.
+// PlanTerms are what a plan says.
 type PlanTerms struct {
 	MonthlyFee     price           `json:"monthly_fee,omitempty" format:"price" default:"0" doc:"In advance."`
 	IncludedTokens uint64          `json:"included_tokens,omitempty" minimum:"0" maximum:"1000000000000000" doc:"A month."`
@@ -107,7 +107,7 @@ type PlanTerms struct {
 	RPMLimit       *uint64         `json:"rpm_limit,omitempty" nullable:"true" minimum:"1" maximum:"1000000000000" doc:"Requests a minute of the whole organisation."`
 	TPMLimit       *uint64         `json:"tpm_limit,omitempty" nullable:"true" minimum:"1" maximum:"1000000000000" doc:"Tokens a minute of the whole organisation."`
 	ModelsAllowed  []string        `json:"models_allowed,omitempty" nullable:"true" maxItems:"256" doc:"Ids or aliases; empty means every model."`
-	OveragePolicy  string          `json:"overage_policy,omitempty" enum:"bill,block" default:"bill"`
+	OveragePolicy  string          `json:"overage_policy,omitempty" enum:"bill,block" default:"bill" doc:"block turns requests away once what is included is used up, for whole local days like all money. It needs included_tokens or included_amount, one of them, and no charges."`
 	DiscountPct    price           `json:"discount_pct,omitempty" format:"price" default:"0"`
 	DiscountAmount price           `json:"discount_amount,omitempty" format:"price" default:"0"`
 }
@@ -195,8 +195,8 @@ func (s *Server) chargeOf(r *chargeRequest) (ledger.Charge, error) {
 // planRefused says what is wrong with a plan.
 func planRefused(err error) error {
 	switch {
-	case errors.Is(err, billing.ErrNotEnforced):
-		return invalid("not_enforced", "blocking past the included usage cannot be enforced, so no plan may have it", "body", "overage_policy")
+	case errors.Is(err, ledger.ErrTerms) && strings.Contains(err.Error(), "a plan that blocks"):
+		return invalid("value_error", why(err, ledger.ErrTerms), "body", "overage_policy")
 	case errors.Is(err, ledger.ErrTerms):
 		return refused(err)
 	case errors.Is(err, billing.ErrInvalid):

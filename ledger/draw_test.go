@@ -63,6 +63,12 @@ func drawTerms(t *rapid.T) Terms {
 		}
 		terms.Charges = append(terms.Charges, c)
 	}
+	if rapid.IntRange(0, 3).Draw(t, "blocks") == 0 && (terms.IncludedTokens > 0 || !terms.IncludedAmount.IsZero()) {
+		terms.OveragePolicy, terms.Charges = OverageBlock, nil
+		if terms.IncludedTokens > 0 {
+			terms.IncludedAmount = Amount{}
+		}
+	}
 	return terms
 }
 

@@ -171,6 +171,9 @@ func (x *explanation) included() {
 	s, _ := x.segment()
 	if x.line.Bucket == "" {
 		x.say("included amount: %s, at most what the usage comes to", x.prorated())
+		if s.Terms.Blocks() {
+			x.say("plan %s blocks: exact usage within it is taken off whole, with what its lines round up", x.line.Name)
+		}
 		return
 	}
 	x.say("%d included tokens × %d ÷ %d days, spread over the token lines in proportion to their quantities; %d fall on this one",

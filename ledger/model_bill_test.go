@@ -226,12 +226,17 @@ func modelBill(in BillInput) modelInvoice {
 	days := modelDays(in.Segments)
 	var discounts []modelLine
 	for i, seg := range in.Segments {
-		share, usage := fraction(seg.Days, days), new(big.Rat)
+		share, usage, exact := fraction(seg.Days, days), new(big.Rat), new(big.Rat)
 		for _, l := range modelUsage(seg, days, of(in.Inputs.Quantities, "", i), in.Prices) {
 			add(l.kind, round(l.amount), &m.subtotal)
-			usage = plus(usage, round(l.amount))
+			usage, exact = plus(usage, round(l.amount)), plus(exact, l.amount)
 		}
-		if off := least(usage, round(product(rat(seg.Terms.IncludedAmount.d), share))); off.Sign() > 0 {
+		included := round(product(rat(seg.Terms.IncludedAmount.d), share))
+		off := least(usage, included)
+		if seg.Terms.OveragePolicy == "block" && !seg.Terms.IncludedAmount.IsZero() && exact.Cmp(included) <= 0 {
+			off = usage // within what is included, whatever the lines round up
+		}
+		if off.Sign() > 0 {
 			add(LineIncluded, minus(zero, off), &m.subtotal)
 			usage = minus(usage, off)
 		}

@@ -25,7 +25,7 @@ import (
 //	org <name> [zone=Asia/Shanghai] [currency=CNY] [terms=30] [anchor=1]
 //	tax <org> <name> <percent> [inclusive]          on invoices from here on
 //	price <version> [currency=CNY] [input=] [output=] [cache_read=] … [image=] [request=]
-//	plan <org> <code> from=<instant> [fee=] [tokens=] [amount=] [commitment=] [discount_pct=] [discount=]
+//	plan <org> <code> from=<instant> [fee=] [tokens=] [amount=] [commitment=] [discount_pct=] [discount=] [overage=block]
 //	  charge <name> <model> <bucket,…> [models=]
 //	  tier <up to or rest> <unit price> [flat=]     of the charge above
 //	  package <size> <price> [free=]
@@ -272,6 +272,7 @@ func (s *scenario) newPlan(code string, options map[string]string) {
 	s.org.plans = append(s.org.plans, Plan{Code: code, From: s.instant(options, "from"), Terms: Terms{
 		MonthlyFee: field("fee"), IncludedTokens: s.number(options, "tokens"), IncludedAmount: field("amount"), Commitment: field("commitment"),
 		DiscountPct: s.decimal(option(options, "discount_pct", "0")), DiscountAmount: field("discount"),
+		OveragePolicy: OveragePolicy(option(options, "overage", "")),
 	}})
 	s.plan = &s.org.plans[len(s.org.plans)-1]
 }

@@ -90,8 +90,8 @@ func checkSegments(segments []Segment, p Period) error {
 	return nil
 }
 
-// Included is what the terms of a segment include for its days: tokens, and an
-// amount in minor units.
+// Included is what the terms of a segment include for its days, of ofDays of the
+// period: tokens, and an amount in minor units.
 func (s *Segment) Included(ofDays int, currency string) (tokens uint64, amount Amount, err error) {
 	a, err := s.allowances(ofDays, currency)
 	return prorateFloor(s.Terms.IncludedTokens, s.Days, ofDays), a.included, err

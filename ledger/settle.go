@@ -58,9 +58,12 @@ func (s *Segment) settleLines(index, ofDays int, usage []Line, currency string) 
 	if err != nil {
 		return nil, nil, err
 	}
-	sum := decimal.Decimal{}
+	sum, exact := decimal.Decimal{}, decimal.Decimal{}
 	for i := range usage {
-		sum = sum.Add(usage[i].Amount.d)
+		sum, exact = sum.Add(usage[i].Amount.d), exact.Add(usage[i].Exact.d)
+	}
+	if s.Terms.Blocks() && s.Terms.IncludedAmount.Sign() > 0 && exact.Cmp(a.included.d) <= 0 {
+		a.included.d = decimal.Max(a.included.d, sum) // admission let in no more: what lines round up is not overage
 	}
 	settled, err := a.settle(sum, func(base decimal.Decimal) (decimal.Decimal, error) {
 		amount, err := percentOf(Amount{d: base}, s.Terms.DiscountPct, currency)

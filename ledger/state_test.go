@@ -145,7 +145,12 @@ func TestTermsAreBounded(t *testing.T) {
 			c.Model, c.Tiers = ChargeFlat, []Tier{{UpTo: 1}, {}}
 			x.Charges = []Charge{c}
 		},
-		"overage policy": func(x *Terms) { x.OveragePolicy = "shrug" },
+		"overage policy":    func(x *Terms) { x.OveragePolicy = "shrug" },
+		"blocks at nothing": func(x *Terms) { x.OveragePolicy = OverageBlock },
+		"blocks in two units": func(x *Terms) {
+			x.OveragePolicy, x.IncludedTokens, x.IncludedAmount = OverageBlock, 1, AmountFromInt(1)
+		},
+		"blocks before tiers": func(x *Terms) { x.OveragePolicy, x.IncludedTokens, x.Charges = OverageBlock, 1, []Charge{charge()} },
 	} {
 		var terms Terms
 		change(&terms)

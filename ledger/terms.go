@@ -16,7 +16,8 @@ var ErrTerms = errors.New("invalid terms")
 type OveragePolicy string
 
 // OverageBill bills what is used past the included usage. OverageBlock turns it
-// away at admission; Bill bills what was let in all the same.
+// away at admission, so it needs one kind of included usage and no charges; Bill
+// bills what came in all the same.
 const (
 	OverageBill  OveragePolicy = "bill"
 	OverageBlock OveragePolicy = "block"
@@ -104,6 +105,11 @@ func (t Terms) Check() error {
 	default:
 		return fmt.Errorf("%w: overage policy %.20q is not %s or %s", ErrTerms, t.OveragePolicy, OverageBill, OverageBlock)
 	}
+	if t.Blocks() {
+		if err := t.checkBlock(); err != nil {
+			return err
+		}
+	}
 	if len(t.Charges) > chargesMax {
 		return fmt.Errorf("%w: %d charges, at most %d", ErrTerms, len(t.Charges), chargesMax)
 	}
@@ -119,6 +125,23 @@ func (t Terms) Check() error {
 	}
 	return nil
 }
+
+// checkBlock: what blocks has to be one number, in one unit.
+func (t Terms) checkBlock() error {
+	tokens, amount := t.IncludedTokens > 0, t.IncludedAmount.Sign() > 0
+	switch {
+	case tokens && amount:
+		return fmt.Errorf("%w: a plan that blocks includes either tokens or an amount, not both: leave one out", ErrTerms)
+	case !tokens && !amount:
+		return fmt.Errorf("%w: a plan that blocks needs something to block at: give it included tokens or an included amount", ErrTerms)
+	case len(t.Charges) > 0:
+		return fmt.Errorf("%w: a plan that blocks goes by list prices: take its charges away, or bill what is used past the included usage", ErrTerms)
+	}
+	return nil
+}
+
+// Blocks reports whether usage past the included usage is turned away.
+func (t Terms) Blocks() bool { return t.OveragePolicy == OverageBlock }
 
 // Plain reports whether all usage is billed at list price and nothing is given
 // or demanded on top; a fee may be due.

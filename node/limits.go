@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/shopspring/decimal"
 
 	"aione/admission"
 	"aione/analytics"
@@ -22,6 +23,7 @@ type limiter struct{ admission *admission.Limiter }
 var refusalKinds = map[admission.RefusalKind]gateway.RefusalKind{
 	admission.RateRequests: gateway.RateRequests, admission.RateTokens: gateway.RateTokens,
 	admission.Budget: gateway.Budget, admission.Balance: gateway.Balance, admission.InFlight: gateway.InFlight,
+	admission.UsedUp: gateway.Included,
 }
 
 // Reserve takes the request's upper bound from every limit that applies.
@@ -30,7 +32,11 @@ func (l limiter) Reserve(ctx context.Context, c gateway.Claim) (gateway.Hold, er
 	var refusal *admission.Refusal
 	switch {
 	case errors.As(err, &refusal):
-		return nil, &gateway.Refusal{Kind: refusalKinds[refusal.Kind], RetryAfter: refusal.RetryAfter, Scope: refusal.Scope, Header: refusal.Header}
+		r := &gateway.Refusal{Kind: refusalKinds[refusal.Kind], RetryAfter: refusal.RetryAfter, Scope: refusal.Scope, Header: refusal.Header}
+		if in := refusal.Included; in != nil {
+			r.Plan, r.Included, r.Renews = in.Plan, in.Limit.String()+" "+in.Unit, in.To
+		}
+		return nil, r
 	case err != nil:
 		return nil, err
 	}
@@ -61,6 +67,24 @@ func (p plans) rates(org uuid.UUID, at time.Time) admission.Rates {
 	return admission.Rates{RPM: plan.RPMLimit, TPM: plan.TPMLimit}
 }
 
+// included is what a plan that blocks includes of an org's usage at an instant, by
+// the ledger's own split of the period.
+func (p plans) included(org uuid.UUID, at time.Time) (in admission.Included, err error) {
+	t, err := p.TermsAt(org, at)
+	if err != nil {
+		return in, err
+	}
+	in = admission.Included{First: t.First, From: t.Start, To: t.End, Blocks: t.Terms.Blocks(), Plan: t.PlanCode, Seq: t.Seq}
+	if !in.Blocks {
+		return in, nil
+	}
+	tokens, amount, err := t.Included(t.OfDays, t.Currency)
+	if in.Limit, in.Unit = amount.Decimal(), t.Currency; t.Terms.IncludedTokens > 0 {
+		in.Limit, in.Unit = decimal.NewFromUint64(tokens), admission.UnitTokens
+	}
+	return in, err
+}
+
 // spend lets the limits ask the rows, which know nothing of limits.
 type spend struct{ analytics.Projection }
 
@@ -85,7 +109,7 @@ const claimWait = 5 * time.Second
 // is one of any number of replicas from the start: another may join at any time.
 func (n *Node) openLimits() (err error) {
 	n.Limits, err = admission.New(admission.Config{
-		Zones: n.Book, PlanRates: plans{n.Book}.rates, Now: n.Clock, Wait: claimWait, Logger: n.Logger,
+		Zones: n.Book, PlanRates: plans{n.Book}.rates, Included: plans{n.Book}.included, Now: n.Clock, Wait: claimWait, Logger: n.Logger,
 		Replica: &admission.ReplicaConfig{ID: events.NewID().String(), Log: n.Log, Now: time.Now},
 	})
 	if err != nil {

@@ -33,6 +33,11 @@ type operator struct {
 func operate(t *testing.T) *operator {
 	t.Helper()
 	n, api, first := up(t)
+	return operateOn(t, n, api, first)
+}
+
+func operateOn(t *testing.T, n *Node, api *API, first Bootstrap) *operator {
+	t.Helper()
 	o := &operator{t: t, node: n, nodes: []*Node{n}, apis: []*API{api}, first: first}
 	now := n.Clock().UTC().Truncate(time.Millisecond)
 	one := catalog.StarterEntry{Model: catalog.Model{ID: "flat", Name: "Flat", Provider: "simulator", Enabled: true},

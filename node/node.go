@@ -147,6 +147,13 @@ func (n *Node) apply(r events.Record) error {
 		if err := n.Limits.Apply(r); err != nil {
 			return err
 		}
+		org, blocks, changes, err := billing.ChangesTerms(r)
+		if err != nil {
+			return err
+		}
+		if changes {
+			n.Limits.TermsChanged(org, r.Seq, blocks)
+		}
 	}
 	if n.Webhooks != nil {
 		if err := n.Webhooks.Apply(r); err != nil {
