@@ -22,7 +22,8 @@ type plant struct {
 	nats  *embedded.NATS
 	clock *clock
 
-	before func(*Limiter) // what happens to the next process before it runs
+	before        func(*Limiter) // what happens to the next process before it runs
+	beforeRestore func(*Limiter) // and before it restores
 }
 
 func newPlant(t testing.TB) *plant {
@@ -84,6 +85,9 @@ func (p *plant) startProcess(h func(*events.Log) History, change ...func(*Config
 		}
 	})
 	<-read
+	if p.beforeRestore != nil {
+		p.beforeRestore(g.Limiter)
+	}
 	if err := g.Restore(ctx, h(log)); err != nil {
 		p.t.Fatal(err)
 	}

@@ -41,7 +41,9 @@ func TestPlanThatBlocks(t *testing.T) {
 	}
 	o := operateOn(t, n, api, first)
 	// What was used on the day that the plan begins counts on it, though it was used before.
-	one := func() answer { return o.ask(o.apis[0], http.MethodPost, speeches[0].path, first.ChatKey, speeches[0].body) }
+	one := func() answer {
+		return o.ask(o.apis[0], http.MethodPost, speeches[0].path, first.ChatKey, speeches[0].body)
+	}
 	if a := one(); a.status != http.StatusOK {
 		t.Fatalf("%d %s", a.status, a.body)
 	}
