@@ -197,7 +197,7 @@ func (o *org) period(at time.Time) (period, error) {
 		}
 	}
 	if o.zone == nil {
-		zone, err := o.zones.Zone(o.id)
+		zone, err := o.limiter.config.Zones.Zone(o.id)
 		if err != nil {
 			return period{}, fmt.Errorf("find the time zone of org %s: %w", o.id, err)
 		}

@@ -31,6 +31,7 @@ func benchKey(n int) keys.Key {
 	binary.LittleEndian.PutUint64(k.OrgID[8:], uint64(org)*0x9e3779b97f4a7c15)
 	k.OrgID[0], k.TeamID = 1, k.OrgID
 	k.TeamID[0] = byte(2 + n/benchOrgs%8)
+	k.RPMLimit, k.TPMLimit = 1e9, 4e10
 	return k
 }
 
@@ -44,7 +45,7 @@ func load(b *testing.B) *Limiter {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	l, err := New(Config{Zones: shanghai, Now: time.Now, KeyRates: func(keys.Key) Rates { return Rates{RPM: 1e9, TPM: 4e10} }})
+	l, err := New(Config{Zones: shanghai, Now: time.Now})
 	if err != nil {
 		b.Fatal(err)
 	}

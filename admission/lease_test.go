@@ -122,7 +122,7 @@ func (s *leaseSim) claim(r *simReplica, k keys.Key, cost decimal.Decimal) {
 	o := r.org(k.OrgID)
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	h, w, err := r.reserve(o, &c, amount, s.clock.now())
+	h, w, err := r.reserve(o.key(c.Key.ID), &c, amount, s.clock.now())
 	switch {
 	case h != nil:
 		r.holds = append(r.holds, h)

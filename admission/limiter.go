@@ -25,8 +25,6 @@ type Zones interface {
 // Config of a Limiter. Zones and Now are required.
 type Config struct {
 	Zones Zones
-	// KeyRates are a key's own limits; nil takes its RPMLimit and TPMLimit.
-	KeyRates func(keys.Key) Rates
 	// PlanRates are those of an org's plan at an instant; nil is none. Of these and
 	// those of LimitsSet the lower one counts.
 	PlanRates func(org uuid.UUID, at time.Time) Rates
@@ -75,9 +73,6 @@ type Limiter struct {
 func New(c Config) (*Limiter, error) {
 	if c.Zones == nil || c.Now == nil {
 		return nil, errors.New("admission: Zones and Now are required")
-	}
-	if c.KeyRates == nil {
-		c.KeyRates = func(k keys.Key) Rates { return Rates{RPM: k.RPMLimit, TPM: k.TPMLimit} }
 	}
 	if c.Wait <= 0 {
 		c.Wait = 30 * time.Second
@@ -128,7 +123,7 @@ func (l *Limiter) org(id uuid.UUID) *org {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if o = s.orgs[id]; o == nil {
-		o = newOrg(id, l.config.Zones)
+		o = newOrg(id, l)
 		o.shared = l.replica != nil
 		s.orgs[id] = o
 	}
@@ -173,10 +168,10 @@ func (l *Limiter) Reserve(ctx context.Context, c Claim) (Hold, error) {
 	if err := l.Ready(); err != nil {
 		return nil, err
 	}
-	o, now := l.org(c.Key.OrgID), l.config.Now()
-	o.mu.Lock()
-	h, w, err := l.reserve(o, &c, cost, now)
-	o.mu.Unlock()
+	m, now := l.memberOf(&c.Key), l.config.Now()
+	m.org.mu.Lock()
+	h, w, err := l.reserve(m, &c, cost, now)
+	m.org.mu.Unlock()
 	if err != nil {
 		return nil, err
 	}
@@ -186,9 +181,27 @@ func (l *Limiter) Reserve(ctx context.Context, c Claim) (Hold, error) {
 	return h, nil
 }
 
+// memberOf is the member that a key is, mostly without a lookup: the key remembers
+// it. A member is never replaced.
+func (l *Limiter) memberOf(k *keys.Key) *member {
+	if k.Memo != nil {
+		if m, ok := k.Memo.Load().(*member); ok && m.org.limiter == l {
+			return m
+		}
+	}
+	o := l.org(k.OrgID)
+	o.mu.Lock()
+	m := o.key(k.ID)
+	o.mu.Unlock()
+	if k.Memo != nil {
+		k.Memo.Store(m)
+	}
+	return m
+}
+
 // reserve decides under the org's lock: a hold, a waiter, or an error.
-func (l *Limiter) reserve(o *org, c *Claim, cost amount, now time.Time) (*hold, *waiter, error) {
-	atMS := c.At.UnixMilli()
+func (l *Limiter) reserve(key *member, c *Claim, cost amount, now time.Time) (*hold, *waiter, error) {
+	o, atMS := key.org, c.At.UnixMilli()
 	p, err := o.period(c.At)
 	if err != nil {
 		return nil, nil, err
@@ -204,8 +217,7 @@ func (l *Limiter) reserve(o *org, c *Claim, cost amount, now time.Time) (*hold, 
 		return nil, nil, fmt.Errorf("%w: request %s is in flight", ErrInvalidClaim, c.RequestID)
 	}
 	nowUS := now.Sub(l.epoch).Microseconds()
-	key := o.key(c.Key.ID)
-	l.pace(o, key, c.Key, now)
+	l.pace(o, key, Rates{RPM: c.Key.RPMLimit, TPM: c.Key.TPMLimit}, now)
 	if r := o.overRate(key, c.Tokens); r != nil {
 		return nil, nil, r
 	}
@@ -245,9 +257,9 @@ func (l *Limiter) reserve(o *org, c *Claim, cost amount, now time.Time) (*hold, 
 }
 
 // pace brings the buckets that a request meets to now.
-func (l *Limiter) pace(o *org, m *member, k keys.Key, now time.Time) {
+func (l *Limiter) pace(o *org, m *member, own Rates, now time.Time) {
 	s, nowUS := l.split.Load(), now.Sub(l.epoch).Microseconds()
-	m.rates.pace(l.config.KeyRates(k), nowUS, s, m.id[15])
+	m.rates.pace(own, nowUS, s, m.id[15])
 	if o.ratesUntilUS <= nowUS {
 		o.inForce, o.ratesUntilUS = l.ratesOf(o, now), nowUS+ratesGoodUS
 	}

@@ -12,10 +12,10 @@ import (
 // org is everything admission knows of one org, behind one lock: claims of one org
 // compete for the same money, claims of different orgs never meet.
 type org struct {
-	mu    sync.Mutex
-	id    uuid.UUID
-	zones Zones
-	zone  *time.Location // nil until it is needed
+	mu      sync.Mutex
+	id      uuid.UUID
+	limiter *Limiter
+	zone    *time.Location // nil until it is needed
 
 	shared bool // with other replicas: months have leases
 
@@ -50,11 +50,12 @@ type org struct {
 type member struct {
 	account
 	rates
+	org  *org
 	team *account // nil until it was looked up; a key has one team all its life
 }
 
-func newOrg(id uuid.UUID, zones Zones) *org {
-	o := &org{id: id, zones: zones, turn: 1, ratesUntilUS: math.MinInt64, teams: map[uuid.UUID]*account{}, keys: map[uuid.UUID]*member{},
+func newOrg(id uuid.UUID, l *Limiter) *org {
+	o := &org{id: id, limiter: l, turn: 1, ratesUntilUS: math.MinInt64, teams: map[uuid.UUID]*account{}, keys: map[uuid.UUID]*member{},
 		holds: map[uuid.UUID]*hold{}, unread: map[uuid.UUID]int64{}}
 	o.balance.scope, o.balance.id = ScopeBalance, id
 	o.budget.scope, o.budget.id = ScopeOrg, id
@@ -73,7 +74,7 @@ func (o *org) team(id uuid.UUID) *account {
 func (o *org) key(id uuid.UUID) *member {
 	m := o.keys[id]
 	if m == nil {
-		m = &member{account: account{scope: ScopeKey, id: id}}
+		m = &member{org: o, account: account{scope: ScopeKey, id: id}}
 		o.keys[id] = m
 	}
 	return m

@@ -11,8 +11,9 @@ import (
 	"aione/keys"
 )
 
-func rated(r Rates) func(*Config) {
-	return func(c *Config) { c.KeyRates = func(keys.Key) Rates { return r } }
+func rated(k keys.Key, r Rates) keys.Key {
+	k.RPMLimit, k.TPMLimit = r.RPM, r.TPM
+	return k
 }
 
 func TestRequestsPerMinute(t *testing.T) {
@@ -40,8 +41,8 @@ func TestRequestsPerMinute(t *testing.T) {
 }
 
 func TestTokensAreReservedAndCorrected(t *testing.T) {
-	b := newBox(t, rated(Rates{TPM: 1000}))
-	k := keyOf(1, 1)
+	b := newBox(t)
+	k := rated(keyOf(1, 1), Rates{TPM: 1000})
 	big := claim(k, start, "0")
 	big.Tokens = 1001
 	if r := b.refused(big, RateTokens, "key"); r.RetryAfter != 0 || r.Header.Get("Retry-After") != "" {
@@ -98,8 +99,8 @@ func TestPlanLimitsAllKeysTogether(t *testing.T) {
 
 // A refusal by money gives the rates back.
 func TestRefusedByMoneyTakesNoRate(t *testing.T) {
-	b := newBox(t, rated(Rates{RPM: 10, TPM: 1000}), func(c *Config) { c.Wait = time.Millisecond })
-	k := keyOf(1, 1)
+	b := newBox(t, func(c *Config) { c.Wait = time.Millisecond })
+	k := rated(keyOf(1, 1), Rates{RPM: 10, TPM: 1000})
 	b.budget(1, ScopeKey, k.ID, "1")
 	b.reserve(claim(k, start, "1"))
 	for range 50 {

@@ -241,13 +241,11 @@ func TestAloneLeasesTheWhole(t *testing.T) {
 func TestReplicasShareRates(t *testing.T) {
 	t.Parallel()
 	p := newPlant(t)
-	rates := rated(Rates{RPM: 61, TPM: 100_000})
-	one := p.replica("one", rates)
-	two := p.replica("two", rates)
+	one, two := p.replica("one"), p.replica("two")
 	for one.replica.replicas() != 2 {
 		time.Sleep(time.Millisecond)
 	}
-	k := keyOf(1, 1)
+	k := rated(keyOf(1, 1), Rates{RPM: 61, TPM: 100_000})
 	begin := p.clock.now()
 	total := 0
 	drain := func(g *process) {

@@ -125,7 +125,7 @@ func (in CreateInput) check(now time.Time) (createdData, error) {
 		if in.ExpiresAt.UTC().Year() > 9999 {
 			return d, &FieldError{"expires_at", "is past the year 9999"}
 		}
-		d.ExpiresAt = in.ExpiresAt.UTC().Round(0)
+		d.ExpiresAt = in.ExpiresAt.UTC().Truncate(time.Microsecond)
 	}
 	for i, scope := range in.Scopes {
 		if !slices.Contains(scopes, scope) {

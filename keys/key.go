@@ -19,6 +19,7 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -72,13 +73,18 @@ type Key struct {
 	RPMLimit      uint64         // requests a minute; 0 means no limit of its own
 	TPMLimit      uint64         // tokens a minute; 0 means no limit of its own
 
-	ExpiresAt time.Time // zero means never
+	ExpiresAt time.Time // whole microseconds; zero means never
 	// RotateGraceUntil is when the secret before the newest stops, also once that is
 	// past; zero if the key was never rotated, or last without grace.
 	RotateGraceUntil time.Time
 	Disabled         bool
 	Deleted          bool
 	CreatedAt        time.Time
+
+	// Memo is room for what admission found for the key, so that the next request of
+	// it need not look again; it is empty again after each change of the key. Nil
+	// unless the key comes from Verify.
+	Memo *atomic.Value
 }
 
 // StatusAt is the key's status at an instant. Deleted wins over disabled, which

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"hash"
 	"log/slog"
-	"sync"
 
 	"github.com/google/uuid"
 )
@@ -36,38 +35,46 @@ func (p Pepper) MarshalJSON() ([]byte, error) {
 
 type digest [sha256.Size]byte
 
-// hasher computes digests under one pepper. HMAC states are kept for reuse: a
-// reset one skips hashing the pepper again, half of the work, and nothing is
-// allocated.
+// hasher computes digests under one pepper.
 type hasher struct {
 	version int32
 	pepper  []byte
-	macs    sync.Pool // of *mac
 }
 
-type mac struct {
-	hash.Hash
-	in  [secretLen]byte
-	out digest
-}
-
-func newHasher(p Pepper) *hasher {
-	h := &hasher{version: int32(p.Version), pepper: p.Secret}
-	h.macs.New = func() any { return &mac{Hash: hmac.New(sha256.New, h.pepper)} }
-	return h
-}
+func newHasher(p Pepper) *hasher { return &hasher{version: int32(p.Version), pepper: p.Secret} }
 
 // digest is the HMAC of a secret of the right length.
-func (h *hasher) digest(secret string) digest {
-	m := h.macs.Get().(*mac)
-	copy(m.in[:], secret)
-	m.Reset()
-	m.Write(m.in[:])
-	m.Sum(m.out[:0])
-	d := m.out
-	clear(m.in[:]) // no secret stays behind in the pool
-	h.macs.Put(m)
+func (h *hasher) digest(secret string) (d digest) {
+	m := hmac.New(sha256.New, h.pepper)
+	m.Write([]byte(secret))
+	m.Sum(d[:0])
 	return d
+}
+
+// attempt is what one Verify works with, kept for reuse so that it allocates
+// nothing. Its HMACs are reset, not made anew: that skips hashing the pepper
+// again, half of the work.
+type attempt struct {
+	secret [secretLen]byte
+	macs   []hash.Hash // one for each hasher
+	out    digest
+}
+
+func newAttempt(hashers []*hasher) *attempt {
+	a := &attempt{macs: make([]hash.Hash, len(hashers))}
+	for i, h := range hashers {
+		a.macs[i] = hmac.New(sha256.New, h.pepper)
+	}
+	return a
+}
+
+// digest is what the i-th hasher makes of the secret, good until the next call.
+func (a *attempt) digest(i int) *digest {
+	m := a.macs[i]
+	m.Reset()
+	m.Write(a.secret[:])
+	m.Sum(a.out[:0])
+	return &a.out
 }
 
 // derive makes the secret of a rotation from what only its caller, the pepper

@@ -48,7 +48,7 @@ func mint(prefix string) string {
 func secretOf(prefix string, bits []byte) string {
 	random := new(big.Int).SetBytes(bits).Text(62)
 	body := prefix + strings.Repeat("0", randomChars-len(random)) + random
-	sum := checksum(body)
+	sum := checksum([]byte(body))
 	return body + string(sum[:])
 }
 
@@ -57,14 +57,16 @@ func display(secret string) string { return secret[:prefixLen+displayChars] }
 
 const base62 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ" // as big.Int.Text
 
-// checksum is on the way of each request: it allocates nothing, so the sum is
-// computed here on the string instead of by crc32 on a copy.
-func checksum(body string) (sum [checksumChars]byte) {
-	crc := ^uint32(0)
-	for i := range len(body) {
-		crc = crc32.IEEETable[byte(crc)^body[i]] ^ crc>>8
+var inBase62 = func() (in [256]bool) {
+	for _, c := range []byte(base62) {
+		in[c] = true
 	}
-	crc = ^crc
+	return in
+}()
+
+// checksum is the CRC-32 of a body in base 62.
+func checksum(body []byte) (sum [checksumChars]byte) {
+	crc := crc32.ChecksumIEEE(body)
 	for i := checksumChars - 1; i >= 0; i-- {
 		sum[i] = base62[crc%62]
 		crc /= 62
@@ -72,25 +74,19 @@ func checksum(body string) (sum [checksumChars]byte) {
 	return sum
 }
 
-// checkForm returns ErrMalformedKey unless secret is one that mint could have made.
-func checkForm(secret string) error {
-	if len(secret) != secretLen || !ours(secret) {
-		return ErrMalformedKey
-	}
-	sum := checksum(secret[:secretLen-checksumChars])
-	if secret[secretLen-checksumChars:] != string(sum[:]) {
-		return ErrMalformedKey
-	}
-	return nil
+// wellFormed reports whether a secret is one that mint could have made.
+func wellFormed(secret *[secretLen]byte) bool {
+	const body = secretLen - checksumChars
+	return ours(secret[:]) && [checksumChars]byte(secret[body:]) == checksum(secret[:body])
 }
 
 // ours reports whether s begins with one of our prefixes and goes on in base 62.
-func ours(s string) bool {
-	if !strings.HasPrefix(s, chatPrefix) && !strings.HasPrefix(s, managementPrefix) {
+func ours[T string | []byte](s T) bool {
+	if len(s) < prefixLen || string(s[:prefixLen]) != chatPrefix && string(s[:prefixLen]) != managementPrefix {
 		return false
 	}
-	for _, c := range []byte(s[prefixLen:]) {
-		if (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') {
+	for i := prefixLen; i < len(s); i++ {
+		if !inBase62[s[i]] {
 			return false
 		}
 	}

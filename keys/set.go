@@ -24,9 +24,10 @@ type Config struct {
 // concurrent use. Verify takes one read lock, of one in shardCount parts of the
 // index, for one look; a change of a key holds that lock only to put a pointer.
 type Set struct {
-	hashers []*hasher // highest pepper version first
-	now     func() time.Time
-	index   index
+	hashers  []*hasher // highest pepper version first
+	attempts sync.Pool // of *attempt
+	now      func() time.Time
+	index    index
 
 	mu   sync.RWMutex // serialises Apply
 	orgs map[uuid.UUID]map[uuid.UUID]*packed
@@ -82,6 +83,7 @@ func NewSet(c Config) (*Set, error) {
 		}
 		s.hashers = append(s.hashers, newHasher(p))
 	}
+	s.attempts.New = func() any { return newAttempt(s.hashers) }
 	return s, nil
 }
 
@@ -90,28 +92,42 @@ func NewSet(c Config) (*Set, error) {
 // secret that was rotated away and for a deleted key), ErrDisabledKey or
 // ErrExpiredKey, in this order; with the last two the key comes too.
 func (s *Set) Verify(secret string, now time.Time) (Key, error) {
-	if err := checkForm(secret); err != nil {
+	if len(secret) != secretLen {
+		return Key{}, ErrMalformedKey
+	}
+	a := s.attempts.Get().(*attempt)
+	copy(a.secret[:], secret)
+	p, err := s.find(a, now)
+	clear(a.secret[:]) // no secret stays behind in the pool
+	s.attempts.Put(a)
+	if err != nil {
 		return Key{}, err
 	}
-	for _, h := range s.hashers {
-		d := h.digest(secret)
-		p := s.index.find(h.version, &d, now)
-		if p == nil {
-			continue
-		}
-		key := p.key()
-		switch key.StatusAt(now) {
-		case StatusDeleted:
-			return Key{}, ErrUnknownKey
-		case StatusDisabled:
-			return key, ErrDisabledKey
-		case StatusExpired:
-			return key, ErrExpiredKey
-		default:
-			return key, nil
+	key := p.key()
+	key.Memo = &p.memo
+	switch key.StatusAt(now) {
+	case StatusDeleted:
+		return Key{}, ErrUnknownKey
+	case StatusDisabled:
+		return key, ErrDisabledKey
+	case StatusExpired:
+		return key, ErrExpiredKey
+	default:
+		return key, nil
+	}
+}
+
+// find is the key that accepts a secret at an instant.
+func (s *Set) find(a *attempt, now time.Time) (*packed, error) {
+	if !wellFormed(&a.secret) {
+		return nil, ErrMalformedKey
+	}
+	for i, h := range s.hashers {
+		if p := s.index.find(h.version, a.digest(i), now); p != nil {
+			return p, nil
 		}
 	}
-	return Key{}, ErrUnknownKey
+	return nil, ErrUnknownKey
 }
 
 // Get returns a key of an org. It returns ErrUnknownKey for a deleted key, and
