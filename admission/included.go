@@ -32,7 +32,6 @@ const UnitTokens = string(ledger.UnitTokens)
 // included are the segments of an org some plan of which blocks, as far as they
 // matter now. Everything is under the org's lock.
 type included struct {
-	limiter  *Limiter
 	needs    uint64 // ledger sequence that answers must know
 	knew     uint64 // and what they knew when last asked
 	sinceMS  int64  // from then on all usage that comes is counted here
@@ -88,7 +87,7 @@ func (l *Limiter) TermsChanged(org uuid.UUID, seq uint64, blocks bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.included == nil && blocks {
-		o.included = &included{limiter: l}
+		o.included = &included{}
 	}
 	if i := o.included; i != nil {
 		i.needs = max(i.needs, seq)
@@ -106,14 +105,14 @@ func (i *included) at(o *org, atMS int64) (*account, error) {
 	if s := i.covering(atMS); s != nil {
 		return s.counted(), nil
 	}
-	if atMS < i.limiter.config.Now().Add(-straddle).UnixMilli() {
+	if atMS < o.limiter.config.Now().Add(-straddle).UnixMilli() {
 		return nil, nil
 	}
 	s, err := i.open(o, atMS, nil)
 	if err != nil {
 		return nil, err
 	}
-	i.prune()
+	i.prune(o)
 	i.attach(o)
 	return s.counted(), nil
 }
@@ -137,7 +136,7 @@ func (s *segment) counted() *account {
 // refresh asks anew for the segments around now. One that begins as before, in the
 // same unit, and is not about to end keeps its count.
 func (i *included) refresh(o *org) error {
-	now := i.limiter.config.Now()
+	now := o.limiter.config.Now()
 	old, oldSince, untilMS := i.segments, i.sinceMS, now.Add(straddle).UnixMilli()
 	i.segments, i.sinceMS, i.knew = nil, now.UnixMilli(), math.MaxUint64
 	for atMS := now.Add(-straddle).UnixMilli(); atMS <= untilMS; {
@@ -150,8 +149,8 @@ func (i *included) refresh(o *org) error {
 	}
 	i.attach(o)
 	if len(o.waiting) > 0 {
-		i.limiter.letIn(o)
-		i.limiter.poke(o)
+		o.limiter.letIn(o)
+		o.limiter.poke(o)
 	}
 	return nil
 }
@@ -159,7 +158,7 @@ func (i *included) refresh(o *org) error {
 // open asks for the segment of an instant and keeps it, with the count of one of
 // old if that is the same.
 func (i *included) open(o *org, atMS int64, old []*segment) (*segment, error) {
-	in, err := i.limiter.config.Included(o.id, time.UnixMilli(atMS).UTC())
+	in, err := o.limiter.config.Included(o.id, time.UnixMilli(atMS).UTC())
 	if err != nil {
 		return nil, fmt.Errorf("find what the plan of org %s includes: %w", o.id, err)
 	}
@@ -184,9 +183,9 @@ func (i *included) open(o *org, atMS int64, old []*segment) (*segment, error) {
 		was.toMS, s = s.toMS, was
 	} else if s.limited = in.Blocks; s.limited {
 		o.open(&s.account, s.now.period, 0)
-		if s.fromMS < soonMS && i.limiter.past.log != nil {
+		if s.fromMS < soonMS && o.limiter.past.log != nil {
 			s.uncounted = true
-			i.limiter.recounts.want(o)
+			o.limiter.recounts.want(o)
 		}
 	}
 	s.limit, s.plan, s.unit = limit, in.Plan, in.Unit
@@ -195,8 +194,8 @@ func (i *included) open(o *org, atMS int64, old []*segment) (*segment, error) {
 }
 
 // prune lets go of segments that are over.
-func (i *included) prune() {
-	beforeMS := i.limiter.config.Now().Add(-straddle).UnixMilli()
+func (i *included) prune(o *org) {
+	beforeMS := o.limiter.config.Now().Add(-straddle).UnixMilli()
 	i.segments = slices.DeleteFunc(i.segments, func(s *segment) bool { return s.toMS < beforeMS && s.now.held.isZero() })
 }
 

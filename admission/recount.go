@@ -171,6 +171,10 @@ func (l *Limiter) recount(ctx context.Context, o *org) error {
 	if err := rest.follow(ctx, upTo); err != nil {
 		return fmt.Errorf("from the usage log: %w", err)
 	}
+	// What is settled already has to be read, or it would look free.
+	if err := l.readAll(ctx, shard); err != nil {
+		return err
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for i, s := range segments {

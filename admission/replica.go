@@ -356,11 +356,16 @@ func (r *replica) catchUp(ctx context.Context, o *org) error {
 	if shard >= len(r.limiter.past.shards) {
 		return ErrNotReady
 	}
-	end, _, err := r.limiter.past.log.UsageEnd(ctx, shard)
+	return r.limiter.readAll(ctx, shard)
+}
+
+// readAll waits until what is in a shard now has been read.
+func (l *Limiter) readAll(ctx context.Context, shard int) error {
+	end, _, err := l.past.log.UsageEnd(ctx, shard)
 	if err != nil {
 		return err
 	}
-	for r.limiter.past.shards[shard].read.Load() < end {
+	for l.past.shards[shard].read.Load() < end {
 		if err := pause(ctx, catchPause); err != nil {
 			return err
 		}
