@@ -1,5 +1,6 @@
 // Package admission holds whether a request may be let in: rate limits of keys
-// and plans, prepaid balance and credit, monthly budgets of orgs, teams and keys.
+// and plans, prepaid balance and credit, monthly budgets of orgs, teams and keys,
+// the included usage of plans that block.
 //
 // A request takes its upper bound from every account and bucket that applies, all
 // or none, before it goes upstream (Limiter.Reserve), and is settled at what it
@@ -11,7 +12,8 @@
 // may fit when running requests settle below their bounds waits its turn, so a
 // budget fills as far as bounds allow; nobody overtakes on an account that an
 // earlier request waits for, so a large one does not starve. Usage counts in the
-// month of the org's time zone in which it occurred, whenever it is settled.
+// month of the org's time zone in which it occurred, whenever it is settled; included
+// usage in the segment of its billing period, as the ledger splits it.
 // Limits and credits are records of the ledger and spend is the usage log: after
 // kill -9 both are read back (Restore) and nothing is forgotten.
 //

@@ -31,6 +31,11 @@ type Allowance struct {
 	CreditLimit ledger.Amount // how far below zero it may go
 	Frozen      ledger.Amount // reserved for requests in flight
 
+	// Included is what the plan includes in this part of the period, in tokens or
+	// money, if it blocks; nil: it does not. IncludedUsed is of it, with what is reserved.
+	Included     *decimal.Decimal
+	IncludedUsed decimal.Decimal
+
 	RPMLimit uint64 // requests a minute; 0 is no limit
 	RPMUsed  uint64 // in the last minute
 }
@@ -157,23 +162,38 @@ func (a Allowance) budgetProgress() string {
 // Capacity is tight from this part of the budget on, in percent.
 const tightFromPct = 80
 
-// capacity is how much room the budget and the balance leave.
+// capacity is how much room the budget, what the plan includes if it blocks, and the
+// balance leave: the least of them.
 func (a Allowance) capacity() string {
 	room := a.Balance.Decimal().Add(a.CreditLimit.Decimal()).Sub(a.Frozen.Decimal())
 	if a.Prepaid && !room.IsPositive() {
 		return "exhausted"
 	}
-	if a.Budget == nil {
-		return "sufficient"
+	tight := false
+	for _, of := range []struct {
+		limit *decimal.Decimal
+		used  decimal.Decimal
+	}{{amountOrNone(a.Budget), a.Spent.Decimal()}, {a.Included, a.IncludedUsed}} {
+		switch {
+		case of.limit == nil:
+		case of.used.Cmp(*of.limit) >= 0:
+			return "exhausted"
+		case of.used.Shift(2).Cmp(of.limit.Mul(decimal.NewFromInt(tightFromPct))) >= 0:
+			tight = true
+		}
 	}
-	spent, budget := a.Spent.Decimal().Shift(2), a.Budget.Decimal()
-	switch {
-	case a.Spent.Cmp(*a.Budget) >= 0:
-		return "exhausted"
-	case spent.Cmp(budget.Mul(decimal.NewFromInt(tightFromPct))) >= 0:
+	if tight {
 		return "tight"
 	}
 	return "sufficient"
+}
+
+func amountOrNone(a *ledger.Amount) *decimal.Decimal {
+	if a == nil {
+		return nil
+	}
+	d := a.Decimal()
+	return &d
 }
 
 // accountRoutes are those of the plan and the account.

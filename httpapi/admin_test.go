@@ -13,6 +13,7 @@ import (
 	"aione/ledger"
 
 	"github.com/google/uuid"
+	"github.com/shopspring/decimal"
 )
 
 func TestOperatorCommands(t *testing.T) {
@@ -173,6 +174,16 @@ func TestInvoiceRunPlanAndAccount(t *testing.T) {
 			t.Errorf("%+v: %s", c, a.body)
 		}
 	}
+	// So is what a plan that blocks includes; the tighter of them counts.
+	for _, c := range []struct{ included, used, capacity string }{{"10", "7", "sufficient"}, {"10", "8", "tight"}, {"10", "10", "exhausted"}, {"0", "0", "exhausted"}} {
+		included, budget := decimal.RequireFromString(c.included), amount("100")
+		*limits = allowances{Budget: &budget, Spent: amount("1"), RPMLimit: 60, RPMUsed: 20, Included: &included, IncludedUsed: decimal.RequireFromString(c.used)}
+		if a := r.get("/api/v1/obs/dashboard?view_mode=business&range_days=1", x.token); !strings.Contains(a.body, `"budget_progress_pct":"1.00","capacity_status":"`+c.capacity+`"`) {
+			t.Errorf("%+v: %s", c, a.body)
+		}
+	}
+	three := amount("3")
+	limits.Budget = &three
 	// A prepaid org has what was paid in and its credit, less what is on its way.
 	for _, c := range []struct{ balance, credit, frozen, capacity string }{
 		{"-5", "10", "4", "sufficient"}, {"-5", "10", "5", "exhausted"}, {"0", "0", "0", "exhausted"}, {"1", "0", "0", "sufficient"},

@@ -45,6 +45,15 @@ func (a allowances) Allowance(ctx context.Context, org uuid.UUID) (out httpapi.A
 	if budget.Limited {
 		out.Budget = &limit
 	}
+	for _, scope := range []admission.Scope{admission.ScopeIncludedTokens, admission.ScopeIncludedAmount} {
+		in, err := n.Limits.Standing(org, scope, org, now)
+		if err != nil {
+			return out, fmt.Errorf("allowance of org %s: %w", org, err)
+		}
+		if in.Limited {
+			out.Included, out.IncludedUsed = &in.Limit, in.Spent.Add(in.Held)
+		}
+	}
 	rates, _ := n.Limits.OrgRates(org, now)
 	if out.RPMLimit = rates.RPM; rates.RPM > 0 {
 		out.RPMUsed, err = n.Projection.RequestsSince(ctx, org, now.Add(-time.Minute))

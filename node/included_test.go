@@ -62,6 +62,15 @@ func TestPlanThatBlocks(t *testing.T) {
 		!strings.Contains(a.body, `11 CNY that the plan \"eleven\" includes until 2027-03-31T16:00:00Z`) {
 		t.Errorf("%d %v %s", a.status, a.header, a.body)
 	}
+	var dashboard struct {
+		Business struct {
+			Capacity string `json:"capacity_status"`
+		} `json:"business"`
+	}
+	o.caughtUp()
+	if o.read("/api/v1/obs/dashboard?view_mode=business", &dashboard); dashboard.Business.Capacity != "exhausted" {
+		t.Errorf("capacity is %s", dashboard.Business.Capacity)
+	}
 	// The next period begins at nothing, and two share it.
 	clock.jump(time.Date(2027, 3, 31, 16, 0, 1, 0, time.UTC))
 	if served := o.rush(claims, first.ChatKey, false); served != 11 {

@@ -91,7 +91,8 @@ type standing struct {
 	Held  string          `json:"held"`
 }
 
-// Run lists how the accounts of an org stand, from rows and the end of the log.
+// Run lists how the accounts of an org stand, from rows and the end of the log, with
+// what its plan includes if that blocks.
 func (c *adminBudgetListCmd) Run(ctx context.Context, g *globals, out *output) error {
 	s, org, err := g.adminOf(ctx, out, "", c.Org)
 	if err != nil {
@@ -111,6 +112,13 @@ func (c *adminBudgetListCmd) Run(ctx context.Context, g *globals, out *output) e
 	}
 	for _, k := range s.Keys.List(org.ID) {
 		list = append(list, standing{Scope: admission.ScopeKey, ID: k.ID, Name: k.Name})
+	}
+	for _, scope := range []admission.Scope{admission.ScopeIncludedTokens, admission.ScopeIncludedAmount} {
+		if in, err := s.Limits.Standing(org.ID, scope, org.ID, s.Clock()); err != nil {
+			return err
+		} else if in.Limited {
+			list = append(list, standing{Scope: scope, ID: org.ID, Name: org.Name})
+		}
 	}
 	var rows [][]string
 	for i := range list {

@@ -63,6 +63,7 @@ type adminPlanPublishCmd struct {
 	Commitment     decimal.Decimal `default:"0" help:"Usage of a month below it is billed up to it."`
 	DiscountPct    decimal.Decimal `default:"0" help:"0 to 100, of usage and commitment, not of the fee."`
 	DiscountAmount decimal.Decimal `default:"0" help:"A month, after the percentage."`
+	Overage        string          `enum:"bill,block" default:"bill" help:"What becomes of usage past what is included: bill, or block (of one kind of included usage, without charges)."`
 	RPM            uint64          `name:"rpm" default:"0" help:"Requests a minute of the whole org. Default: no limit."`
 	TPM            uint64          `name:"tpm" default:"0" help:"Tokens a minute of the whole org. Default: no limit."`
 	Models         []string        `help:"Standard model ids. Default: all."`
@@ -71,7 +72,7 @@ type adminPlanPublishCmd struct {
 
 func (c *adminPlanPublishCmd) plan() (billing.Plan, error) {
 	p := billing.Plan{Code: c.Code, Name: c.Name, Currency: c.Currency, RPMLimit: c.RPM, TPMLimit: c.TPM, ModelsAllowed: c.Models,
-		Terms: ledger.Terms{IncludedTokens: c.IncludedTokens, DiscountPct: c.DiscountPct}}
+		Terms: ledger.Terms{IncludedTokens: c.IncludedTokens, DiscountPct: c.DiscountPct, OveragePolicy: billing.OveragePolicy(c.Overage)}}
 	for _, part := range []struct {
 		to   *ledger.Amount
 		from decimal.Decimal
