@@ -84,7 +84,7 @@ func (r *Refusal) answer() *apiError {
 	}
 	switch r.Kind {
 	case Included:
-		e.message = fmt.Sprintf("This request may use more than is left of the %s that the plan %q includes until %s, when they renew.",
+		e.message = fmt.Sprintf("This request may use more than is left of the %s that the plan %q includes until %s. It begins anew then.",
 			r.Included, r.Plan, r.Renews.UTC().Format(time.RFC3339))
 	case Budget, Balance:
 		e.message = fmt.Sprintf("This request may cost more than the %s of the %s has left.", r.Kind, r.Scope)

@@ -108,6 +108,11 @@ func TestLimits(t *testing.T) {
 		if a := s.ask(b, b.secret, ask{}); a.status != 402 || a.code != "insufficient_quota" || a.header.Get("Retry-After") != "" {
 			t.Errorf("%s: %d %s", s.dialect, a.status, a.raw)
 		}
+		l.refuse = &gateway.Refusal{Kind: gateway.Included, RetryAfter: time.Hour, Scope: "plan", Plan: "pro", Included: "1000 tokens", Renews: time.Date(2026, 11, 30, 16, 0, 0, 0, time.UTC)}
+		if a := s.ask(b, b.secret, ask{}); a.status != 402 || a.code != "insufficient_quota" || a.header.Get("Retry-After") != "3600" ||
+			!strings.Contains(a.raw, `1000 tokens that the plan \"pro\" includes until 2026-11-30T16:00:00Z`) {
+			t.Errorf("%s: %d %s", s.dialect, a.status, a.raw)
+		}
 		l.refuse = errors.New("the limits are not there")
 		if a := s.ask(b, b.secret, ask{}); a.status != 503 || strings.Contains(a.raw, "not there") {
 			t.Errorf("%s: %d %s", s.dialect, a.status, a.raw)
