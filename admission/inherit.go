@@ -29,7 +29,7 @@ func (r *replica) reclaim(o *org, now time.Time) (d reclaimData, holds []*hold, 
 	}
 	d = reclaimData{Replica: dead, By: r.me()}
 	inherited := map[leaseKey]amount{}
-	for _, h := range o.holds {
+	for h := range o.holds.all() {
 		if h.mine {
 			continue
 		}
@@ -123,7 +123,7 @@ func (o *org) disown() {
 	for _, k := range o.keys {
 		forget(&k.account)
 	}
-	for _, h := range o.holds {
+	for h := range o.holds.all() {
 		h.mine = false
 	}
 	o.leases.low = nil

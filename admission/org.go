@@ -28,7 +28,7 @@ type org struct {
 	ratesUntilUS int64
 	teams        map[uuid.UUID]*account
 	keys         map[uuid.UUID]*member
-	holds        map[uuid.UUID]*hold
+	holds        holds
 	unread       map[uuid.UUID]int64 // settled here, not met in the log yet: when, in µs
 
 	waiting []*waiter // in the order of their arrival
@@ -44,17 +44,18 @@ type org struct {
 	leases leaseBook
 }
 
-// member is a key: its budget and its rates.
+// member is a key: its budget and its rates. What each request of it touches stands
+// together, in four cache lines.
 type member struct {
-	account
-	rates
 	org  *org
 	team *account // nil until it was looked up; a key has one team all its life
+	rates
+	account
 }
 
 func newOrg(id uuid.UUID, l *Limiter) *org {
 	o := &org{id: id, limiter: l, turn: 1, ratesUntilUS: math.MinInt64, teams: map[uuid.UUID]*account{}, keys: map[uuid.UUID]*member{},
-		holds: map[uuid.UUID]*hold{}, unread: map[uuid.UUID]int64{}}
+		unread: map[uuid.UUID]int64{}}
 	o.balance.scope, o.balance.id = ScopeBalance, id
 	o.budget.scope, o.budget.id = ScopeOrg, id
 	return o
@@ -146,6 +147,7 @@ type hold struct {
 	sinceUS  int64
 	done     bool
 	spent    amount // once done
+	next     *hold  // in the same chain of org.holds
 }
 
 // in is the period that counts for the i-th account.
@@ -205,14 +207,14 @@ func (h *hold) take(oldest periodIndex) {
 			m.lease.held = m.lease.held.plus(h.cost)
 		}
 	}
-	h.org.holds[h.id] = h
+	h.org.holds.put(h)
 }
 
 // settle replaces the bound by the cost and lets in who can go now.
 func (h *hold) settle(cost amount) {
 	o := h.org
 	h.done, h.spent = true, cost
-	delete(o.holds, h.id)
+	o.holds.remove(h.id)
 	look := false
 	for i, a := range h.accounts {
 		if a == nil {
