@@ -202,7 +202,7 @@ func (i *included) prune(o *org) {
 // attach gives the requests on their way, and those that wait, to the segments
 // they belong to.
 func (i *included) attach(o *org) {
-	for _, h := range o.holds {
+	for h := range o.holds.all() {
 		if a := i.move(h); a != nil {
 			a.now.hold(h.bound(atIncluded), h.mine)
 		}

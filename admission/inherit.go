@@ -29,7 +29,7 @@ func (r *replica) reclaim(o *org, now time.Time) (d reclaimData, holds []*hold, 
 	}
 	d = reclaimData{Replica: dead, By: r.me()}
 	inherited := map[leaseKey]amount{}
-	for _, h := range o.holds {
+	for h := range o.holds.all() {
 		if h.mine {
 			continue
 		}
@@ -101,7 +101,7 @@ func (o *org) inherit(holds []*hold) {
 			switch {
 			case m == nil || m.lease == nil:
 			case h.done:
-				m.lease.spent = m.lease.spent.plus(h.settled(i))
+				m.lease.spent = m.lease.spent.plus(h.measure(i, h.spent, h.tokens))
 			default:
 				m.lease.held = m.lease.held.plus(h.bound(i))
 			}
@@ -131,7 +131,7 @@ func (o *org) disown() {
 			forget(&s.account)
 		}
 	}
-	for _, h := range o.holds {
+	for h := range o.holds.all() {
 		h.mine = false
 	}
 	o.leases.low = nil

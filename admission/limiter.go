@@ -213,7 +213,7 @@ func (l *Limiter) reserve(key *member, c *Claim, cost amount, now time.Time) (*h
 	if p.index < current.index-1 || p.index > current.index+1 {
 		return nil, nil, fmt.Errorf("%w: its time %s is not this month's", ErrInvalidClaim, c.At)
 	}
-	if o.holds[c.RequestID] != nil {
+	if o.holds.get(c.RequestID) != nil {
 		return nil, nil, fmt.Errorf("%w: request %s is in flight", ErrInvalidClaim, c.RequestID)
 	}
 	nowUS := now.Sub(l.epoch).Microseconds()

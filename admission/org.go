@@ -28,7 +28,7 @@ type org struct {
 	ratesUntilUS int64
 	teams        map[uuid.UUID]*account
 	keys         map[uuid.UUID]*member
-	holds        map[uuid.UUID]*hold
+	holds        holds
 	unread       map[uuid.UUID]int64 // settled here, not met in the log yet: when, in µs
 
 	waiting []*waiter // in the order of their arrival
@@ -46,17 +46,18 @@ type org struct {
 	included *included // nil: none of its plans ever blocked
 }
 
-// member is a key: its budget and its rates.
+// member is a key: its budget and its rates. What each request of it touches stands
+// together, in four cache lines.
 type member struct {
-	account
-	rates
 	org  *org
 	team *account // nil until it was looked up; a key has one team all its life
+	rates
+	account
 }
 
 func newOrg(id uuid.UUID, l *Limiter) *org {
 	o := &org{id: id, limiter: l, turn: 1, ratesUntilUS: math.MinInt64, teams: map[uuid.UUID]*account{}, keys: map[uuid.UUID]*member{},
-		holds: map[uuid.UUID]*hold{}, unread: map[uuid.UUID]int64{}}
+		unread: map[uuid.UUID]int64{}}
 	o.balance.scope, o.balance.id = ScopeBalance, id
 	o.budget.scope, o.budget.id = ScopeOrg, id
 	return o
@@ -144,16 +145,16 @@ type hold struct {
 	org      *org
 	key      *member // nil for one restored from the log
 	mine     bool    // this replica's allowances cover it
+	done     bool
+	period   periodIndex
 	id       uuid.UUID
 	accounts claimed
-	period   periodIndex
 	cost     amount
-	tokens   uint64
+	tokens   uint64 // once done: those used
 	atMS     int64
 	sinceUS  int64
-	done     bool
 	spent    amount // once done
-	used     uint64 // tokens, once done
+	next     *hold  // in the same chain of org.holds
 }
 
 // in is the period that counts for the i-th account.
@@ -167,21 +168,16 @@ func (h *hold) in(i int) periodIndex {
 	return h.period
 }
 
-// bound is what the i-th account holds for it.
-func (h *hold) bound(i int) amount {
+// measure is a cost and tokens in the unit of the i-th account.
+func (h *hold) measure(i int, cost amount, tokens uint64) amount {
 	if i == atIncluded && h.accounts[i].scope == ScopeIncludedTokens {
-		return tokenAmount(h.tokens)
+		return tokenAmount(tokens)
 	}
-	return h.cost
+	return cost
 }
 
-// settled is what it took of the i-th account, once done.
-func (h *hold) settled(i int) amount {
-	if i == atIncluded && h.accounts[i].scope == ScopeIncludedTokens {
-		return tokenAmount(h.used)
-	}
-	return h.spent
-}
+// bound is what the i-th account holds for it.
+func (h *hold) bound(i int) amount { return h.measure(i, h.cost, h.tokens) }
 
 // judge is the worst that any account says, and which one said it.
 func (h *hold) judge() (verdict, int) {
@@ -228,14 +224,14 @@ func (h *hold) take(oldest periodIndex) {
 		}
 		h.org.open(a, h.in(i), oldest).hold(h.bound(i), h.mine)
 	}
-	h.org.holds[h.id] = h
+	h.org.holds.put(h)
 }
 
 // settle replaces the bound by what was used and lets in who can go now.
 func (h *hold) settle(cost amount, tokens uint64) {
 	o := h.org
-	h.done, h.spent, h.used = true, cost, tokens
-	delete(o.holds, h.id)
+	h.done, h.spent = true, cost
+	o.holds.remove(h.id)
 	look := false
 	for i, a := range h.accounts {
 		if a == nil {
@@ -246,7 +242,7 @@ func (h *hold) settle(cost amount, tokens uint64) {
 		if m == nil {
 			continue // its month is over for good
 		}
-		bound, spent := h.bound(i), h.settled(i)
+		bound, spent := h.bound(i), h.measure(i, cost, tokens)
 		m.held = m.held.minus(bound)
 		m.spent = m.spent.plus(spent)
 		if m.lease != nil && h.mine {
@@ -254,6 +250,7 @@ func (h *hold) settle(cost amount, tokens uint64) {
 			m.lease.spent = m.lease.spent.plus(spent)
 		}
 	}
+	h.tokens = tokens
 	if look {
 		h.limiter.letIn(o)
 	}
@@ -272,7 +269,7 @@ func (o *org) spend(l *Limiter, team, key uuid.UUID, at time.Time, cost amount, 
 	if err != nil {
 		return err
 	}
-	h := hold{accounts: accounts, period: p.index, spent: cost, used: tokens}
+	h := hold{accounts: accounts, period: p.index}
 	oldest := l.oldest(o)
 	look := false
 	for i, a := range accounts {
@@ -284,7 +281,7 @@ func (o *org) spend(l *Limiter, team, key uuid.UUID, at time.Time, cost amount, 
 			continue
 		}
 		m := o.open(a, in, oldest)
-		m.spent = m.spent.plus(h.settled(i))
+		m.spent = m.spent.plus(h.measure(i, cost, tokens))
 		look = look || a.blocked == o.turn
 	}
 	if look {

@@ -377,7 +377,7 @@ func TestLogAndSettleCountOnce(t *testing.T) {
 		h.Settle(10, dec("2"))
 	}
 	o := g.org(k.OrgID)
-	if s := g.sums(k)[3]; !s.Spent.Equal(dec("4")) || !s.Held.IsZero() || len(o.unread) != 0 || len(o.holds) != 0 {
-		t.Fatalf("%+v, %d unread, %d holds", s, len(o.unread), len(o.holds))
+	if s := g.sums(k)[3]; !s.Spent.Equal(dec("4")) || !s.Held.IsZero() || len(o.unread) != 0 || o.holds.n != 0 {
+		t.Fatalf("%+v, %d unread, %d holds", s, len(o.unread), o.holds.n)
 	}
 }

@@ -197,7 +197,7 @@ func (o *org) openBalance(at time.Time) {
 	}
 	o.opened, o.sinceMS = true, at.UnixMilli()
 	m := o.open(&o.balance, forever, 0)
-	for _, h := range o.holds {
+	for h := range o.holds.all() {
 		if !o.counts(h.atMS) {
 			continue
 		}

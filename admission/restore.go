@@ -264,7 +264,7 @@ func (l *Limiter) holdAdmission(a events.Admission, bound decimal.Decimal) error
 	o := l.org(u.OrgID)
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.holds[a.ID] != nil {
+	if o.holds.get(a.ID) != nil {
 		return nil // admitted twice over in the log: a retry
 	}
 	p, err := o.period(u.OccurredAt)

@@ -127,7 +127,7 @@ func (l *Limiter) count(u *events.Usage) error {
 	o := l.org(u.OrgID)
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if h := o.holds[u.ID]; h != nil {
+	if h := o.holds.get(u.ID); h != nil {
 		h.correct(u.Tokens.Total())
 		h.settle(cost, u.Tokens.Total())
 		return nil
