@@ -17,7 +17,7 @@ type org struct {
 	limiter *Limiter
 	zone    *time.Location // nil until it is needed
 
-	shared bool // with other replicas: months have leases
+	included *included // nil: none of its plans ever blocked
 
 	periods      [periodsCached]period // those met last
 	balance      account
@@ -34,6 +34,7 @@ type org struct {
 	waiting []*waiter // in the order of their arrival
 	turn    uint64    // raised by each look at waiting; marks accounts as blocked
 
+	shared  bool // with other replicas: months have leases
 	opened  bool // has a balance
 	sinceMS int64
 	credits map[uuid.UUID]amount // each credit once
@@ -42,8 +43,6 @@ type org struct {
 	lastSeq uint64               // on the org's budget subject
 
 	leases leaseBook
-
-	included *included // nil: none of its plans ever blocked
 }
 
 // member is a key: its budget and its rates. What each request of it touches stands
