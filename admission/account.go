@@ -13,7 +13,7 @@ import (
 // Scope says whose money or limit is meant. The names are in records: append only.
 type Scope string
 
-// The scopes of accounts. ScopePlan is only met in refusals by a plan's rates.
+// The scopes of accounts. ScopePlan is only met in refusals, by a plan's rates or what it includes.
 const (
 	ScopeBalance Scope = "balance" // prepaid balance and credit of an org
 	ScopeOrg     Scope = "org"
