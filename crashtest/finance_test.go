@@ -5,6 +5,7 @@ import (
 	"encoding/csv"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -92,6 +93,9 @@ func TestFinanceCommands(t *testing.T) {
 	focus := say(note, "export", "focus", "Acme")
 	if rows, err := csv.NewReader(strings.NewReader(focus)).ReadAll(); err != nil || len(rows) < 10 {
 		t.Errorf("FOCUS has %d rows: %v", len(rows), err)
+	}
+	if !regexp.MustCompile(`,[0-9a-f-]{36},team,`).MatchString(focus) {
+		t.Errorf("FOCUS has no row of the team:\n%s", focus)
 	}
 	p.checkWebhookCommands(say, refuse)
 	p.verify()

@@ -191,6 +191,9 @@ func (p *office) checkDocuments(inv invoiceDetail) {
 		if err != nil || len(rows) < len(inv.Lines) {
 			t.Errorf("FOCUS = %d %.200s, %v", a.status, a.body, err)
 		}
+		if want := "," + p.x.team.ID.String() + "," + p.x.team.Name + ","; !strings.Contains(a.body, want) {
+			t.Errorf("FOCUS has no row of the team, %q:\n%s", want, a.body)
+		}
 		if a = p.get(root+"/exports/focus?start_date=2026-11-01", token); strings.Count(a.body, "\n") != 1 {
 			t.Errorf("FOCUS of November = %.200s", a.body)
 		}

@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 
+	"github.com/google/uuid"
+
 	"aione/billing"
 	"aione/documents"
 	"aione/ledger"
@@ -111,16 +113,29 @@ func (c *exportFocusCmd) Run(ctx context.Context, g *globals, out *output) error
 		return err
 	}
 	defer s.Close()
-	_, x, err := c.selection(s)
+	org, x, err := c.selection(s)
 	if err != nil {
 		return err
 	}
-	return c.write(out, func(w io.Writer) error {
-		return documents.Focus(w, s.Book, x, func(model string) string {
+	teams, err := s.Book.Teams(org.ID)
+	if err != nil {
+		return err
+	}
+	names := make(map[uuid.UUID]string, len(teams))
+	for _, t := range teams {
+		names[t.ID] = t.Name
+	}
+	from := documents.FocusSources{
+		TeamNames: names,
+		Maker: func(model string) string {
 			m, _ := s.Catalog.Resolve(model)
 			return m.Provider
-		})
-	})
+		},
+		UsedByTeam: func(inv ledger.Invoice) ([]ledger.TeamQuantity, error) {
+			return s.Projection.TeamQuantities(ctx, s.Book.InputsQueryOf(inv))
+		},
+	}
+	return c.write(out, func(w io.Writer) error { return documents.Focus(w, s.Book, x, from) })
 }
 
 type exportJournalCmd struct {
