@@ -171,7 +171,7 @@ func TestSharesAreWhatTeamsUsed(t *testing.T) {
 			}
 		}
 	})
-	if tiers == 0 || packages == 0 || several == 0 {
+	if !testing.Short() && (tiers == 0 || packages == 0 || several == 0) {
 		t.Errorf("%d tiers, %d behind another one, and %d lines of packages were drawn", tiers, several, packages)
 	}
 }
