@@ -2,10 +2,11 @@ package main
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"github.com/google/uuid"
 
@@ -67,32 +68,30 @@ func (c *exportDays) selection(s *session) (billing.Org, documents.Selection, er
 	return org, x, nil
 }
 
-// write writes an export where it goes: whole, or with an error. With --json it is
-// one string in an object.
-func (c *exportTo) write(out *output, export func(w io.Writer) error) (err error) {
+// write writes an export where it goes. A file is there when all of it is, and what
+// was there before stays until then.
+func (c *exportTo) write(out *output, export func(w io.Writer) error) error {
 	if c.Out == "" {
 		if out.json {
 			return fmt.Errorf("an export is CSV: name a file with --out to have it beside --json")
 		}
 		return c.marked(out.stdout, export)
 	}
-	f, err := os.Create(c.Out)
+	f, err := os.CreateTemp(filepath.Dir(c.Out), filepath.Base(c.Out)+".part-*")
 	if err != nil {
 		return fmt.Errorf("write the export: %w", err)
 	}
-	defer func() {
-		if closeErr := f.Close(); err == nil {
-			err = closeErr
-		}
-	}()
+	defer os.Remove(f.Name()) // it is not there any more if all went well
 	if err := c.marked(f, export); err != nil {
-		return err
+		return errors.Join(err, f.Close())
 	}
-	if out.json {
-		return json.NewEncoder(out.stdout).Encode(map[string]string{"file": c.Out})
+	if err := errors.Join(f.Chmod(0o644), f.Close()); err != nil {
+		return fmt.Errorf("write the export: %w", err)
 	}
-	out.say("%s", c.Out)
-	return nil
+	if err := os.Rename(f.Name(), c.Out); err != nil {
+		return fmt.Errorf("write the export: %w", err)
+	}
+	return out.result(map[string]string{"file": c.Out}, func() { out.say("%s", c.Out) })
 }
 
 func (c *exportTo) marked(w io.Writer, export func(w io.Writer) error) error {
@@ -140,7 +139,7 @@ func (c *exportFocusCmd) Run(ctx context.Context, g *globals, out *output) error
 
 type exportJournalCmd struct {
 	exportDays
-	Chart string `type:"existingfile" help:"JSON file with account codes and names by kind of account. Default: the usual numbers of Chinese companies."`
+	Chart string `type:"existingfile" help:"JSON file with your account codes and names by kind of account, such as {\"cash\":{\"code\":\"1002\",\"name\":\"Bank\"}}. What it leaves out has the usual numbers of Chinese companies."`
 }
 
 // Run exports journals.
@@ -151,11 +150,9 @@ func (c *exportJournalCmd) Run(ctx context.Context, g *globals, out *output) err
 		if err != nil {
 			return fmt.Errorf("read the chart of accounts: %w", err)
 		}
-		var own documents.Chart
-		if err := json.Unmarshal(body, &own); err != nil {
+		if chart, err = documents.ParseChart(body); err != nil {
 			return fmt.Errorf("read the chart of accounts in %s: %w", c.Chart, err)
 		}
-		chart = chart.With(own)
 	}
 	s, err := g.admin(ctx, out, "")
 	if err != nil {
