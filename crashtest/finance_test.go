@@ -162,9 +162,13 @@ func (p *platform) checkVoid(say func(string, ...string) string, refuse func(str
 		t.Errorf("%s has %q, %v", file.File, body, err)
 	}
 	refuse("no such file", "export", "journal", "Beta", "--chart", filepath.Join(dir, "nothing.json"))
+	say("/dev/null", "export", "focus", "Beta", "-o", "/dev/null")
+	if at, err := os.Stat("/dev/null"); err != nil || at.Mode().IsRegular() {
+		t.Fatalf("/dev/null is a file now: %v", err)
+	}
 	refuse("write the export", "export", "focus", "Beta", "-o", filepath.Join(dir, "nowhere", "focus.csv"))
 	refuse("name a file with --out", "export", "journal", "Beta", "--json")
-	if left, err := filepath.Glob(filepath.Join(dir, "*.part-*")); err != nil || len(left) > 0 {
+	if left, err := filepath.Glob(filepath.Join(dir, "*.part")); err != nil || len(left) > 0 {
 		t.Errorf("exports left %q: %v", left, err)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 
 	"github.com/google/uuid"
 
@@ -77,19 +76,26 @@ func (c *exportTo) write(out *output, export func(w io.Writer) error) error {
 		}
 		return c.marked(out.stdout, export)
 	}
-	f, err := os.CreateTemp(filepath.Dir(c.Out), filepath.Base(c.Out)+".part-*")
+	path := c.Out + ".part"
+	at, err := os.Stat(c.Out)
+	device := err == nil && !at.Mode().IsRegular()
+	if device { // a pipe or a terminal is written to, not replaced
+		path = c.Out
+	}
+	f, err := os.Create(path)
 	if err != nil {
 		return fmt.Errorf("write the export: %w", err)
 	}
-	defer os.Remove(f.Name()) // it is not there any more if all went well
-	if err := c.marked(f, export); err != nil {
-		return errors.Join(err, f.Close())
+	err = errors.Join(c.marked(f, export), f.Close())
+	switch {
+	case device:
+	case err == nil:
+		err = os.Rename(path, c.Out)
+	default:
+		err = errors.Join(err, os.Remove(path))
 	}
-	if err := errors.Join(f.Chmod(0o644), f.Close()); err != nil {
-		return fmt.Errorf("write the export: %w", err)
-	}
-	if err := os.Rename(f.Name(), c.Out); err != nil {
-		return fmt.Errorf("write the export: %w", err)
+	if err != nil {
+		return err
 	}
 	return out.result(map[string]string{"file": c.Out}, func() { out.say("%s", c.Out) })
 }
