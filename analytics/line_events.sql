@@ -1,13 +1,5 @@
--- Which events are behind one line of an invoice. The first conditions are those of
--- inputs.sql, for one org; the rest is what the line tells apart: spans_ms are the
--- starts of the spans that it is about.
-FROM usage_events
-WHERE org_id = {org:UUID}
-    AND disposition = 'counted'
-    AND occurred_at < {end:DateTime64(3, 'UTC')}
-    AND stream_seq <= {cut:UInt64}
-    AND NOT (occurred_at < {start:DateTime64(3, 'UTC')} AND stream_seq <= {previous_cut:UInt64})
-    AND toUnixTimestamp64Milli(occurred_at) >= {late_from_ms:Int64}
+-- Which of invoice_rows.sql are behind one line: what the line tells apart; spans_ms
+-- are the starts of the spans that it is about.
     AND model = {model:String}
     AND price_version = {price_version:String}
     AND roundDown(toUnixTimestamp64Milli(occurred_at), {starts_ms:Array(Int64)}) IN {spans_ms:Array(Int64)}

@@ -4,6 +4,7 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
+	"maps"
 	"math"
 	"strconv"
 
@@ -13,10 +14,15 @@ import (
 	"aione/ledger"
 )
 
+//go:embed invoice_rows.sql
+var fromInvoiceRows string
+
 //go:embed line_events.sql
-var fromLineEvents string
+var whereLineEvents string
 
 var (
+	fromLineEvents = fromInvoiceRows + whereLineEvents
+
 	selectLineEvents = `
 SELECT
     event_id, operation_id, org_id, team_id, key_id, model, provider, price_version, currency, occurred_at,
@@ -35,12 +41,12 @@ LIMIT {limit:UInt64} OFFSET {offset:UInt64}`
 // number of all. They are rows, each with what its event said.
 func (s *Store) LineEvents(ctx context.Context, in ledger.InputsQuery, line ledger.Line, limit, offset int) ([]events.Usage, int, error) {
 	starts, spans := spansOf(in, line)
-	ctx = s.query(ctx, clickhouse.Parameters{
-		"org": in.OrgID.String(), "start": milliParam(in.Start), "end": milliParam(in.End), "late_from_ms": fmt.Sprint(lateFromMS(&in)),
-		"cut": fmt.Sprint(in.Cut), "previous_cut": fmt.Sprint(in.PreviousCut), "starts_ms": arrayParam(starts), "spans_ms": arrayParam(spans),
-		"model": line.Model, "price_version": line.PriceVersion, "bucket": string(line.Bucket),
+	params := invoiceRowsParams(&in, starts)
+	maps.Copy(params, clickhouse.Parameters{
+		"spans_ms": arrayParam(spans), "model": line.Model, "price_version": line.PriceVersion, "bucket": string(line.Bucket),
 		"limit": strconv.Itoa(limit), "offset": strconv.Itoa(offset),
 	})
+	ctx = s.query(ctx, params)
 	var total uint64
 	if err := s.conn.QueryRow(ctx, selectLineTotal).Scan(&total); err != nil {
 		return nil, 0, fmt.Errorf("count the events of a line of org %s: %w", in.OrgID, err)
@@ -72,17 +78,30 @@ func (s *Store) LineEvents(ctx context.Context, in ledger.InputsQuery, line ledg
 	return out, int(total), nil
 }
 
+// invoiceRowsParams are those of invoice_rows.sql, with the starts of spans.
+func invoiceRowsParams(in *ledger.InputsQuery, starts []int64) clickhouse.Parameters {
+	return clickhouse.Parameters{
+		"org": in.OrgID.String(), "start": milliParam(in.Start), "end": milliParam(in.End), "late_from_ms": fmt.Sprint(lateFromMS(in)),
+		"cut": fmt.Sprint(in.Cut), "previous_cut": fmt.Sprint(in.PreviousCut), "starts_ms": arrayParam(starts),
+	}
+}
+
 // spansOf are the starts of all spans of a question, after the lowest number there
 // is, and of those that a line is about.
 func spansOf(in ledger.InputsQuery, line ledger.Line) (starts, spans []int64) {
-	starts = []int64{math.MinInt64}
-	for _, span := range in.Spans {
-		starts = append(starts, span.Start.UnixMilli())
-	}
+	starts = startsOf(&in)
 	for begun, start := range starts {
 		if span := in.SpanOf(begun); span.Origin == line.Origin && span.Segment == line.Segment {
 			spans = append(spans, start)
 		}
 	}
 	return starts, spans
+}
+
+func startsOf(in *ledger.InputsQuery) []int64 {
+	starts := []int64{math.MinInt64}
+	for _, span := range in.Spans {
+		starts = append(starts, span.Start.UnixMilli())
+	}
+	return starts
 }

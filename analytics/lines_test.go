@@ -2,10 +2,13 @@ package analytics
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/google/uuid"
 
 	"aione/events"
 	"aione/ledger"
@@ -30,7 +33,7 @@ func TestLineEventsAddUpToTheLine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lines := 0
+	lines, teams := 0, 0
 	for i, cut := range cuts {
 		start := func(month, day int) time.Time { return time.Date(2026, time.Month(month), day, 0, 0, 0, 0, loc).UTC() }
 		q := ledger.InputsQuery{OrgID: c.orgs[0], Cut: cut, Start: start(1+i, 1), End: start(2+i, 1)}
@@ -42,7 +45,9 @@ func TestLineEventsAddUpToTheLine(t *testing.T) {
 			q.PreviousCut = cuts[i-1]
 			q.LateFrom = start(i, 15)
 		}
-		for _, g := range r.wantInputs(c.oracle.counted, q).Quantities {
+		want := r.wantInputs(c.oracle.counted, q).Quantities
+		teams = max(teams, r.wantTeamQuantities(c.oracle.counted, q, want))
+		for _, g := range want {
 			for bucket, want := range map[ledger.Bucket]uint64{
 				ledger.BucketInput: g.Tokens.Input, ledger.BucketCacheRead: g.Tokens.CacheRead, ledger.BucketCacheWrite5m: g.Tokens.CacheWrite5m,
 				ledger.BucketCacheWrite1h: g.Tokens.CacheWrite1h, ledger.BucketOutput: g.Tokens.Output, ledger.BucketReasoning: g.Tokens.Reasoning,
@@ -54,14 +59,59 @@ func TestLineEventsAddUpToTheLine(t *testing.T) {
 			}
 		}
 	}
-	if lines == 0 {
-		t.Error("there was no line")
+	if lines == 0 || teams < 2 {
+		t.Errorf("there were %d lines and %d teams", lines, teams)
 	}
 	none, total, err := r.store.LineEvents(r.ctx, ledger.InputsQuery{OrgID: c.orgs[0], End: simEnd, Cut: cuts[2]},
 		ledger.Line{Model: "gpt-4o", PriceVersion: "gpt-4o@1", Bucket: "fee"}, 10, 0)
 	if err != nil || total != 0 || len(none) != 0 {
 		t.Errorf("a line that no usage is behind has %d events (%v)", total, err)
 	}
+}
+
+// wantTeamQuantities: by team there is what there is in all, and each team has what
+// its own events say.
+func (r *rig) wantTeamQuantities(counted []placed, q ledger.InputsQuery, all []ledger.Quantity) int {
+	r.t.Helper()
+	used, err := r.store.TeamQuantities(r.ctx, q)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if _, err := (ledger.Invoice{Inputs: ledger.Inputs{Quantities: all}}).SplitByTeam(used); err != nil {
+		r.t.Errorf("%+v: %v", q, err)
+	}
+	got, want, teams := recount{}, recount{}, map[uuid.UUID]bool{}
+	for _, p := range counted {
+		if span, is := countedIn(p, q); is {
+			want.add(fmt.Sprint(p.TeamID, p.Model, p.PriceVersion, span.Origin, span.Segment), p.Usage)
+			teams[p.TeamID] = true
+		}
+	}
+	for _, u := range used {
+		key := fmt.Sprint(u.TeamID, u.Model, u.PriceVersion, u.Origin, u.Segment)
+		if got[key] != nil || want[key] == nil {
+			r.t.Fatalf("%s is there twice, or was not used", key)
+		}
+		got[key] = &Sums{Requests: u.Requests, InputTokens: u.Tokens.Input, CacheReadTokens: u.Tokens.CacheRead,
+			CacheWrite5mTokens: u.Tokens.CacheWrite5m, CacheWrite1hTokens: u.Tokens.CacheWrite1h, OutputTokens: u.Tokens.Output,
+			ReasoningTokens: u.Tokens.Reasoning, Images: u.Images, Cost: u.Cost, Errors: want[key].Errors}
+	}
+	if !maps.EqualFunc(got, want, func(a, b *Sums) bool { return sameSums(*a, *b) }) {
+		r.t.Fatalf("%+v: %d teams used %v, want %v", q, len(teams), got, want)
+	}
+	return len(teams)
+}
+
+// countedIn says whether an invoice counts an event, and in which span.
+func countedIn(p placed, q ledger.InputsQuery) (ledger.Span, bool) {
+	span := ledger.Span{Origin: ledger.OriginEarlier}
+	for _, s := range q.Spans {
+		if !p.OccurredAt.Before(s.Start) {
+			span = s
+		}
+	}
+	return span, p.OrgID == q.OrgID && p.OccurredAt.Before(q.End) && p.seq <= q.Cut &&
+		!(p.OccurredAt.Before(q.Start) && p.seq <= q.PreviousCut) && !p.OccurredAt.Before(q.LateFrom)
 }
 
 // quantityOf is an own idea of what a bucket holds.
@@ -77,15 +127,9 @@ func (r *rig) wantLineEvents(counted []placed, q ledger.InputsQuery, line ledger
 	r.t.Helper()
 	var want []string
 	for _, p := range counted {
-		late, span := p.OccurredAt.Before(q.Start), ledger.Span{Origin: ledger.OriginEarlier}
-		for _, s := range q.Spans {
-			if !p.OccurredAt.Before(s.Start) {
-				span = s
-			}
-		}
-		if p.OrgID == q.OrgID && p.OccurredAt.Before(q.End) && p.seq <= q.Cut && !(late && p.seq <= q.PreviousCut) &&
-			p.Model == line.Model && p.PriceVersion == line.PriceVersion && span.Origin == line.Origin && span.Segment == line.Segment &&
-			!p.OccurredAt.Before(q.LateFrom) && quantityOf(p.Usage, line.Bucket) > 0 {
+		span, is := countedIn(p, q)
+		if is && p.Model == line.Model && p.PriceVersion == line.PriceVersion && span.Origin == line.Origin && span.Segment == line.Segment &&
+			quantityOf(p.Usage, line.Bucket) > 0 {
 			want = append(want, textOf(p.Usage))
 		}
 	}

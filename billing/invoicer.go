@@ -124,14 +124,14 @@ const ReportIssuedMax = 1000
 
 // Report is what a run did.
 type Report struct {
-	Invoices int              // issued by this run
-	Issued   []ledger.Invoice // the first ReportIssuedMax of them
-	Empty    int              // periods closed without an invoice
-	Failed   int              // orgs that could not be brought up to date
-	Expired  int              // orgs with credits that expired
-	Overdue  int              // invoices that became overdue
-	Crossed  int              // thresholds that were announced
-	TooLate  uint64           // rows of late usage that were not billed: see Invoicer.LateAgeMax
+	Invoices int              `json:"invoices"`      // issued by this run
+	Issued   []ledger.Invoice `json:"issued"`        // the first ReportIssuedMax of them
+	Empty    int              `json:"empty"`         // periods closed without an invoice
+	Failed   int              `json:"failed"`        // orgs that could not be brought up to date
+	Expired  int              `json:"expired"`       // orgs with credits that expired
+	Overdue  int              `json:"overdue"`       // invoices that became overdue
+	Crossed  int              `json:"crossed"`       // thresholds that were announced
+	TooLate  uint64           `json:"too_late_rows"` // rows of late usage that were not billed: see Invoicer.LateAgeMax
 }
 
 // run is one run of an Invoicer.

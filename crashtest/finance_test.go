@@ -5,6 +5,7 @@ import (
 	"encoding/csv"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -85,7 +86,7 @@ func TestFinanceCommands(t *testing.T) {
 	say(file, "admin", "invoice", "pdf", note, "-o", file)
 	wantPDF(t, file)
 	say("credit note CN-", "admin", "--reason", "goodwill", "invoice", "credit-note", other, "--line", "1=0.01")
-	refuse("not open", "admin", "--reason", "no", "invoice", "void", number)
+	refuse("it is void", "admin", "--reason", "no", "invoice", "void", number)
 	say("written off", "admin", "--reason", "insolvent", "invoice", "write-off", other)
 	say("goodwill", "admin", "org", "changes", "Acme")
 	say("team", "admin", "org", "account", "Acme")
@@ -93,8 +94,83 @@ func TestFinanceCommands(t *testing.T) {
 	if rows, err := csv.NewReader(strings.NewReader(focus)).ReadAll(); err != nil || len(rows) < 10 {
 		t.Errorf("FOCUS has %d rows: %v", len(rows), err)
 	}
+	if !regexp.MustCompile(`,[0-9a-f-]{36},team,`).MatchString(focus) {
+		t.Errorf("FOCUS has no row of the team:\n%s", focus)
+	}
+	p.checkVoid(say, refuse)
 	p.checkWebhookCommands(say, refuse)
 	p.verify()
+}
+
+// checkVoid voids an invoice of an org of its own, once, and exports the journals
+// with account codes of one's own.
+func (p *platform) checkVoid(say func(string, ...string) string, refuse func(string, ...string)) {
+	t := p.t
+	t.Helper()
+	beta := p.tenant("Beta")
+	from, to := lastMonth(t)
+	p.post(beta.management, usageOf(random(t), 50, from, to))
+	p.aione(nil, "admin", "invoice", "run", "--grace", "0s")
+	var list []struct{ Number string }
+	p.aione(&list, "admin", "invoice", "list", "Beta")
+	if len(list) != 1 {
+		t.Fatalf("%d invoices", len(list))
+	}
+	number := list[0].Number
+	refuse("needs a reason: say --reason", "admin", "invoice", "void", number)
+	refuse("needs a reason", "admin", "invoice", "write-off", number)
+	refuse(`expected "<invoice>"`, "admin", "invoice", "void", "--reason", "no")
+	refuse("not found", "admin", "invoice", "void", "INV-NOBODY-2026-000001", "--reason", "no")
+	refuse("not found", "admin", "invoice", "void", "00000000-0000-0000-0000-000000000001", "--reason", "no")
+	var note, again struct {
+		Number        string
+		Full          bool
+		Reason        string
+		InvoiceNumber string `json:"invoice_number"`
+	}
+	void := []string{"admin", "invoice", "void", number, "--reason", "twice sold", "--key", "void-1"}
+	p.aione(&note, void...)
+	if !note.Full || note.InvoiceNumber != number || note.Reason != "twice sold" || !strings.HasPrefix(note.Number, "CN-") {
+		t.Fatalf("void says %+v", note)
+	}
+	p.aione(&again, void...)
+	if again != note {
+		t.Errorf("the same again says %+v, want %+v", again, note)
+	}
+	say("nothing was done now", void...)
+	refuse(number+": invoice is not open: it is void", "admin", "invoice", "void", number, "--reason", "twice sold")
+	say(", void", "admin", "invoice", "show", number)
+	focus := say(note.Number, "export", "focus", "Beta")
+	if strings.Count(focus, number) == 0 || strings.Count(focus, ",team,") < 2 {
+		t.Errorf("FOCUS of a void invoice:\n%s", focus)
+	}
+	dir := t.TempDir()
+	chart, out := filepath.Join(dir, "chart.json"), filepath.Join(dir, "journal.csv")
+	for body, want := range map[string]string{`{"csh":{"code":"1"}}`: "no kind of account", `[]`: "JSON object such as", `{"accrued":{"name":"x"}}`: "no account code for accrued"} {
+		if err := os.WriteFile(chart, []byte(body), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		refuse(want, "export", "journal", "Beta", "--chart", chart, "-o", out)
+	}
+	if err := os.WriteFile(chart, []byte(`{"accrued":{"code":"4711","name":"Unbilled"}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	say(`,4711,Unbilled,accrued:`, "export", "journal", "Beta", "--chart", chart)
+	var file struct{ File string }
+	p.aione(&file, "export", "journal", "Beta", "--chart", chart, "-o", out)
+	if body, err := os.ReadFile(out); file.File != out || err != nil || !bytes.Contains(body, []byte(",4711,Unbilled,")) || !bytes.Contains(body, []byte(note.Number)) {
+		t.Errorf("%s has %q, %v", file.File, body, err)
+	}
+	refuse("no such file", "export", "journal", "Beta", "--chart", filepath.Join(dir, "nothing.json"))
+	say("/dev/null", "export", "focus", "Beta", "-o", "/dev/null")
+	if at, err := os.Stat("/dev/null"); err != nil || at.Mode().IsRegular() {
+		t.Fatalf("/dev/null is a file now: %v", err)
+	}
+	refuse("write the export", "export", "focus", "Beta", "-o", filepath.Join(dir, "nowhere", "focus.csv"))
+	refuse("name a file with --out", "export", "journal", "Beta", "--json")
+	if left, err := filepath.Glob(filepath.Join(dir, "*.part")); err != nil || len(left) > 0 {
+		t.Errorf("exports left %q: %v", left, err)
+	}
 }
 
 // checkWebhookCommands sets an endpoint up, changes it and takes it away.

@@ -4,8 +4,8 @@
 // Invariants:
 //
 //   - A document says what its invoice says. Nothing is billed, rated or rounded
-//     here: amounts are only added up to be held against the invoice's own, and a
-//     document whose sums differ is not made.
+//     here: amounts are added up to be held against the invoice's own, and a
+//     document whose sums differ is not made. What splits them is ledger.Apportion.
 //   - The same invoice and parties give the same bytes: no clock, no random
 //     number, no order of a map, no font of the machine.
 //   - Nothing is left blank in silence. A name with a character that the font of

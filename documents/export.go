@@ -42,21 +42,20 @@ func PartiesOf(books Books, inv ledger.Invoice) (Parties, error) {
 	return Parties{Issuer: issuer, BillTo: billTo}, err
 }
 
+// FocusSources are what an export by FOCUS takes from elsewhere than the books.
+type FocusSources struct {
+	Maker      func(model string) string                               // who made a model; empty if nobody knows
+	TeamNames  map[uuid.UUID]string                                    // of the org, by id
+	UsedByTeam func(inv ledger.Invoice) ([]ledger.TeamQuantity, error) // of what the invoice counted
+}
+
 // Focus writes the charges of the invoices whose period begins in the selection,
-// and of the credit notes issued in it, oldest first. Maker names who made a
-// model; empty if nobody knows.
-func Focus(w io.Writer, books Books, s Selection, maker func(model string) string) error {
+// and of the credit notes issued in it, oldest first, usage by team. It keeps what one
+// invoice counted in memory, and asks for it once.
+func Focus(w io.Writer, books Books, s Selection, from FocusSources) error {
 	out, err := NewFocusExport(w)
 	if err != nil {
 		return err
-	}
-	of := func(inv ledger.Invoice) (FocusInvoice, error) {
-		parties, err := PartiesOf(books, inv)
-		f := FocusInvoice{Invoice: inv, Parties: parties, Publishers: map[string]string{}}
-		for _, l := range inv.Lines {
-			f.Publishers[l.Model] = maker(l.Model)
-		}
-		return f, err
 	}
 	invoices, _, err := books.Invoices(s.OrgID, 1, all)
 	if err != nil {
@@ -66,7 +65,7 @@ func Focus(w io.Writer, books Books, s Selection, maker func(model string) strin
 		if !s.holds(inv.Period.FirstDay()) {
 			continue
 		}
-		f, err := of(inv)
+		f, err := from.invoice(books, inv)
 		if err != nil {
 			return fmt.Errorf("export FOCUS: %w", err)
 		}
@@ -78,27 +77,48 @@ func Focus(w io.Writer, books Books, s Selection, maker func(model string) strin
 	if err != nil {
 		return fmt.Errorf("export FOCUS: %w", err)
 	}
+	var of FocusInvoice // of the note before: an invoice may have many
 	for _, note := range slices.Backward(notes) {
 		if !s.holds(note.CreatedOn) {
 			continue
 		}
-		inv, err := books.Invoice(s.OrgID, note.InvoiceID)
-		if err != nil {
-			return fmt.Errorf("export FOCUS: %w", err)
-		}
-		f, err := of(inv)
-		if err != nil {
-			return fmt.Errorf("export FOCUS: %w", err)
+		if of.Invoice.ID != note.InvoiceID {
+			inv, err := books.Invoice(s.OrgID, note.InvoiceID)
+			if err != nil {
+				return fmt.Errorf("export FOCUS: %w", err)
+			}
+			if of, err = from.invoice(books, inv); err != nil {
+				return fmt.Errorf("export FOCUS: %w", err)
+			}
 		}
 		period, err := ledger.AnchoredPeriodOf(note.CreatedAt, s.Zone, s.Anchor)
 		if err != nil {
 			return fmt.Errorf("export FOCUS: %w", err)
 		}
-		if err := out.AddCreditNote(note, f, period); err != nil {
+		if err := out.AddCreditNote(note, of, period); err != nil {
 			return err
 		}
 	}
 	return out.Close()
+}
+
+// invoice is an invoice with what FOCUS says of it besides.
+func (from *FocusSources) invoice(books Books, inv ledger.Invoice) (FocusInvoice, error) {
+	f := FocusInvoice{Invoice: inv, Publishers: map[string]string{}, TeamNames: from.TeamNames}
+	for _, l := range inv.Lines {
+		f.Publishers[l.Model] = from.Maker(l.Model)
+	}
+	used, err := from.UsedByTeam(inv)
+	if err != nil {
+		return f, err
+	}
+	split, err := inv.SplitByTeam(used)
+	if err != nil {
+		return f, fmt.Errorf("invoice %s: %w", inv.Number, err)
+	}
+	f.Shares = split.Shares
+	f.Parties, err = PartiesOf(books, inv)
+	return f, err
 }
 
 // Journals writes the journals booked in the selection, oldest first, each under

@@ -5,6 +5,8 @@ import (
 	"io"
 	"time"
 
+	"github.com/google/uuid"
+
 	"aione/ledger"
 )
 
@@ -93,16 +95,10 @@ var focusColumns = []struct {
 
 func focusTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05Z") }
 
-// Team is a cost centre of an org: a sub account.
+// Team is a cost centre of an org: a sub account. The zero Team is none.
 type Team struct {
 	ID   string
 	Name string
-}
-
-// TeamShare is the part of a line's quantity that a team used.
-type TeamShare struct {
-	Team     Team
-	Quantity uint64 // in the line's unit
 }
 
 // FocusInvoice is an invoice with what an export says of it besides.
@@ -112,14 +108,16 @@ type FocusInvoice struct {
 
 	// Publishers gives the maker of a model, by its id; without one it is the issuer.
 	Publishers map[string]string
-	// Teams splits lines of usage at list price, by their number from 1 on. The
-	// shares of a line are its whole quantity.
-	Teams map[int][]TeamShare
+	// Shares splits lines of usage and tiers by team, by their number from 1 on:
+	// ledger.TeamSplit has them. nil: nothing is split.
+	Shares func(line int) ([]ledger.TeamShare, error)
+	// TeamNames are the names of teams, by id. A team without one goes by its id.
+	TeamNames map[uuid.UUID]string
 }
 
 // FocusExport writes cost and usage by FOCUS, as CSV: a row for each line of an
-// invoice, or two where a tier has a flat fee, or one for each team. The sum of
-// BilledCost over the rows of an InvoiceId is what that invoice bills; a credit
+// invoice, or two where a tier has a flat fee, and usage once for each team. The sum
+// of BilledCost over the rows of an InvoiceId is what that invoice bills; a credit
 // note is an invoice below zero.
 type FocusExport struct{ table *Table }
 
@@ -143,13 +141,15 @@ func (x *FocusExport) AddInvoice(f FocusInvoice) error {
 	if err := checkInvoice(inv); err != nil {
 		return err
 	}
-	b := focusBuilder{source: &f, billing: span{inv.Period.Start, inv.Period.End}, invoiceID: inv.Number}
-	for i := range inv.Lines {
-		if err := b.line(i); err != nil {
-			return fmt.Errorf("export line %d of invoice %s: %w", i+1, inv.Number, err)
+	return x.write(inv.Number, inv.Total, func(emit func(*focusRow) error) error {
+		b := focusBuilder{source: &f, billing: span{inv.Period.Start, inv.Period.End}, invoiceID: inv.Number, emit: emit}
+		for i := range inv.Lines {
+			if err := b.line(i); err != nil {
+				return fmt.Errorf("export line %d of invoice %s: %w", i+1, inv.Number, err)
+			}
 		}
-	}
-	return x.write(b.rows, inv.Number, inv.Total)
+		return nil
+	})
 }
 
 // AddCreditNote writes a credit note for an invoice as corrections of its
@@ -158,9 +158,13 @@ func (x *FocusExport) AddCreditNote(note ledger.CreditNote, of FocusInvoice, per
 	if err := checkCreditNote(&note, &of.Invoice); err != nil {
 		return err
 	}
-	b := focusBuilder{source: &of, billing: span{period.Start, period.End}, invoiceID: note.Number}
-	b.creditNote(&note)
-	return x.write(b.rows, note.Number, note.Total.Neg())
+	return x.write(note.Number, note.Total.Neg(), func(emit func(*focusRow) error) error {
+		b := focusBuilder{source: &of, billing: span{period.Start, period.End}, invoiceID: note.Number, emit: emit}
+		if err := b.creditNote(&note); err != nil {
+			return fmt.Errorf("export credit note %s: %w", note.Number, err)
+		}
+		return nil
+	})
 }
 
 // Close writes what is left; without it the export is not whole.
@@ -171,26 +175,29 @@ func (x *FocusExport) Close() error {
 	return nil
 }
 
-// write writes the rows of a document, which must come to its total.
-func (x *FocusExport) write(rows []focusRow, number string, total ledger.Amount) error {
+// write writes the rows of a document, which must come to its total. They are made
+// twice: to be added up, and then to be written, so that none is out before all are
+// known to be right, and none is kept.
+func (x *FocusExport) write(number string, total ledger.Amount, rows func(emit func(*focusRow) error) error) error {
 	var billed ledger.Amount
-	for i := range rows {
-		var err error
-		if billed, err = billed.Add(rows[i].billed); err != nil {
-			return err
-		}
+	err := rows(func(r *focusRow) (err error) {
+		billed, err = billed.Add(r.billed)
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	if billed.Cmp(total) != 0 {
 		return fmt.Errorf("%w: the charges of %s come to %s, not %s", ErrSums, number, billed, total)
 	}
-	for i := range rows {
-		cells := make([]string, len(focusColumns))
-		for j, c := range focusColumns {
-			cells[j] = c.cell(&rows[i])
+	cells := make([]string, len(focusColumns))
+	return rows(func(r *focusRow) error {
+		for i, c := range focusColumns {
+			cells[i] = c.cell(r)
 		}
 		if err := x.table.Row(cells...); err != nil {
 			return fmt.Errorf("write FOCUS export: %w", err)
 		}
-	}
-	return nil
+		return nil
+	})
 }

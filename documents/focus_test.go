@@ -7,13 +7,17 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/shopspring/decimal"
 	"pgregory.net/rapid"
 
+	"aione/catalog"
+	"aione/events"
 	"aione/ledger"
 )
 
@@ -195,29 +199,220 @@ func TestFocusOfAnyInvoice(t *testing.T) {
 	})
 }
 
+var teamA, teamB = uuid.MustParse("0000000a-d889-42e9-94ea-b9b33585fc6b"), uuid.MustParse("0000000b-d889-42e9-94ea-b9b33585fc6b")
+
+// sharesOf splits one line, and no other.
+func sharesOf(line int, shares ...ledger.TeamShare) func(int) ([]ledger.TeamShare, error) {
+	return func(n int) ([]ledger.TeamShare, error) {
+		if n != line {
+			return nil, nil
+		}
+		return shares, nil
+	}
+}
+
 func TestFocusSplitsLinesByTeam(t *testing.T) {
 	inv := wholeInvoice(t)
-	a, b := Team{ID: "t-1", Name: "研发"}, Team{ID: "t-2", Name: "Sales"}
-	share := func(na, nb uint64) map[int][]TeamShare { return map[int][]TeamShare{1: {{a, na}, {b, nb}}} }
-	columns, rows := focusCSV(t, FocusInvoice{Invoice: inv, Parties: exampleParties(), Teams: share(100_000_001, 23_456_788)})
+	f := FocusInvoice{Invoice: inv, Parties: exampleParties(), TeamNames: map[uuid.UUID]string{teamA: "研发"},
+		Shares: sharesOf(1, ledger.TeamShare{Quantity: 1}, ledger.TeamShare{TeamID: teamA, Quantity: 100_000_000}, ledger.TeamShare{TeamID: teamB, Quantity: 23_456_788})}
+	columns, rows := focusCSV(t, f)
 	for _, p := range focusProblems(columns, rows) {
 		t.Error(p)
 	}
 	if got := billedOf(rows, inv.Number); !got.Equal(inv.Total.Decimal()) {
 		t.Errorf("Σ BilledCost = %s, the invoice bills %s", got, inv.Total)
 	}
-	if r := rows[0]; r["SubAccountId"] != "t-1" || r["SubAccountName"] != "研发" || r["ConsumedQuantity"] != "100000001" || r["BilledCost"] != "1800.000018" {
-		t.Errorf("first share = %v", r)
-	}
-	if r := rows[1]; r["SubAccountId"] != "t-2" || r["ContractedCost"] != "422.222184" || r["BilledCost"] != "422.219982" {
-		t.Errorf("last share = %v", r)
-	}
-	for name, shares := range map[string]map[int][]TeamShare{
-		"too little": share(1, 1), "too much": share(123_456_789, 1), "a team without a name": {1: {{Team{ID: "t"}, 123_456_789}}},
+	for i, want := range []string{
+		"  1 0.000018 0",
+		teamA.String() + " 研发 100000000 1800 1800",
+		teamB.String() + " " + teamB.String() + " 23456788 422.222184 422.22", // nobody knows its name any more
 	} {
-		err := must(NewFocusExport(io.Discard)).AddInvoice(FocusInvoice{Invoice: inv, Parties: exampleParties(), Teams: shares})
-		if !errors.Is(err, ErrSums) {
+		r := rows[i]
+		if got := fmt.Sprint(r["SubAccountId"], " ", r["SubAccountName"], " ", r["ConsumedQuantity"], " ", r["ContractedCost"], " ", r["BilledCost"]); got != want {
+			t.Errorf("share %d = %s, want %s", i, got, want)
+		}
+	}
+	for name, n := range map[string]uint64{"too little": 123_456_788, "too much": 123_456_790} {
+		f.Shares = sharesOf(1, ledger.TeamShare{TeamID: teamA, Quantity: n})
+		if err := must(NewFocusExport(io.Discard)).AddInvoice(f); !errors.Is(err, ErrSums) {
 			t.Errorf("%s: %v, want %v", name, err, ErrSums)
+		}
+	}
+	broken := errors.New("the rows are away")
+	f.Shares = func(int) ([]ledger.TeamShare, error) { return nil, broken }
+	if err := must(NewFocusExport(io.Discard)).AddInvoice(f); !errors.Is(err, broken) {
+		t.Errorf("without an answer: %v", err)
+	}
+}
+
+// drawTeamInvoice draws an issued invoice with usage at list price, in tiers and in
+// packages, and late, and which teams used it: three, and none.
+func drawTeamInvoice(t *rapid.T) (ledger.Invoice, []ledger.TeamQuantity) {
+	d, zone := decimal.RequireFromString, must(time.LoadLocation("Asia/Shanghai"))
+	period, october := must(ledger.ParsePeriod("2023-11", zone)), must(ledger.ParsePeriod("2023-10", zone))
+	terms := ledger.Terms{MonthlyFee: amount("199"), IncludedTokens: 1000, DiscountPct: d("10"), Charges: []ledger.Charge{
+		{Name: "output", Model: rapid.SampledFrom([]ledger.ChargeModel{ledger.ChargeGraduated, ledger.ChargeVolume}).Draw(t, "model"), Buckets: []ledger.Bucket{ledger.BucketOutput},
+			Tiers: []ledger.Tier{{UpTo: 1000, UnitPrice: d("60")}, {UpTo: 200_000, UnitPrice: d("50"), FlatFee: amount("5.005")}, {UnitPrice: d("40"), FlatFee: amount("1")}}},
+		{Name: "pictures", Model: ledger.ChargePackage, Buckets: []ledger.Bucket{ledger.BucketImages}, PackageSize: 7, PackagePrice: amount("9.999"), FreeUnits: 3},
+	}}
+	price := catalog.Price{Version: "m@1", Model: "m", Currency: "CNY", EffectiveFrom: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC),
+		Input: d("18.000001"), Output: d("72"), Image: d("0.28"), Request: d("0.001")}
+	in := ledger.BillInput{
+		OrgID: uuid.MustParse("a40f5d1f-d889-42e9-94ea-b9b33585fc6b"), LegalEntity: "AIONE", Currency: "CNY", Period: period,
+		CreatedAt: period.End.Add(time.Hour), CreatedOn: ledger.Date{Year: 2023, Month: 12, Day: 1}, Cut: 9, PreviousCut: 4,
+		Segments: ledger.SegmentsOf(period, zone, []ledger.Plan{{Code: "team", From: time.Date(2023, 11, 10, 0, 0, 0, 0, zone), Terms: terms}}),
+		Origins:  []ledger.Origin{{Period: october}}, Prices: map[string]catalog.Price{"m@1": price}, TaxRates: []ledger.TaxRate{{Name: "VAT", Pct: d("6")}},
+	}
+	var used []ledger.TeamQuantity
+	for _, at := range []ledger.Quantity{{Segment: 0}, {Segment: 1}, {Late: true, Origin: "2023-10"}} {
+		all := at
+		all.Model, all.PriceVersion = "m", "m@1"
+		for _, team := range rapid.SliceOfNDistinct(rapid.SampledFrom([]uuid.UUID{{}, teamA, teamB, {1}}), 0, 4, rapid.ID[uuid.UUID]).Draw(t, "teams") {
+			u := ledger.TeamQuantity{TeamID: team, Quantity: all}
+			u.Tokens = events.Tokens{Input: rapid.Uint64Max(1e9).Draw(t, "input"), Output: rapid.Uint64Max(200_000).Draw(t, "output")}
+			u.Images, u.Requests = rapid.Uint64Max(20).Draw(t, "images"), rapid.Uint64Range(1, 99).Draw(t, "requests")
+			n := decimal.NewFromUint64
+			u.Cost = price.Input.Mul(n(u.Tokens.Input)).Add(price.Output.Mul(n(u.Tokens.Output))).Shift(-6).Add(price.Image.Mul(n(u.Images))).Add(price.Request.Mul(n(u.Requests)))
+			used = append(used, u)
+		}
+		for _, u := range used {
+			if u.Segment == at.Segment && u.Origin == at.Origin {
+				all.Tokens.Input, all.Tokens.Output = all.Tokens.Input+u.Tokens.Input, all.Tokens.Output+u.Tokens.Output
+				all.Images, all.Requests, all.Cost = all.Images+u.Images, all.Requests+u.Requests, all.Cost.Add(u.Cost)
+			}
+		}
+		if all.Requests > 0 {
+			in.Inputs.Quantities = append(in.Inputs.Quantities, all)
+			in.Inputs.Rows += all.Requests
+		}
+	}
+	inv, err := ledger.Bill(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return inv.Issue(ledger.InvoiceNumber("AIONE", 2023, 1)), used
+}
+
+// Of any invoice split by team the rows add up to it and keep the rules, each team
+// has the tokens that it used, and a credit note in full takes back from each team
+// what the invoice billed it.
+func TestFocusByTeam(t *testing.T) {
+	split := 0
+	rapid.Check(t, func(t *rapid.T) {
+		inv, used := drawTeamInvoice(t)
+		f := FocusInvoice{Invoice: inv, Parties: exampleParties(), TeamNames: map[uuid.UUID]string{teamA: "研发", teamB: "Sales"}, Shares: must(inv.SplitByTeam(used)).Shares}
+		columns, rows := focusCSV(t, f)
+		for _, p := range focusProblems(columns, rows) {
+			t.Fatal(p)
+		}
+		if got := billedOf(rows, inv.Number); !got.Equal(inv.Total.Decimal()) {
+			t.Fatalf("Σ BilledCost = %s, the invoice bills %s", got, inv.Total)
+		}
+		tokens, wantTokens := make(map[string]uint64), make(map[string]uint64)
+		for _, r := range rows {
+			if r["ConsumedUnit"] == "Tokens" {
+				tokens[r["SubAccountId"]] += must(strconv.ParseUint(r["ConsumedQuantity"], 10, 64))
+			}
+			if r["SubAccountId"] != "" {
+				split++
+			}
+			if r["SubAccountId"] != "" && (r["ChargeCategory"] != "Usage" || r["BilledCost"][0] == '-') {
+				t.Fatalf("a team is charged %v", r)
+			}
+		}
+		for _, u := range used {
+			id := u.TeamID.String()
+			if u.TeamID == uuid.Nil {
+				id = ""
+			}
+			wantTokens[id] += u.Tokens.Total()
+		}
+		for id, n := range wantTokens {
+			if tokens[id] != n {
+				t.Fatalf("team %q has %d tokens, it used %d", id, tokens[id], n)
+			}
+		}
+		checkExactCosts(t, inv, rows)
+		checkTakenBack(t, f)
+	})
+	if !testing.Short() && split == 0 {
+		t.Error("no row was of a team")
+	}
+}
+
+// checkExactCosts: the parts of a line cost exactly what the line does.
+func checkExactCosts(t *rapid.T, inv ledger.Invoice, rows []map[string]string) {
+	exact := make(map[string]decimal.Decimal)
+	for _, r := range rows {
+		exact[r["x_InvoiceLine"]] = exact[r["x_InvoiceLine"]].Add(decimal.RequireFromString(r["ContractedCost"]))
+	}
+	for i, l := range inv.Lines {
+		if want := l.Exact.Decimal(); (l.Kind == ledger.LineUsage || l.Kind == ledger.LineTier) && !exact[fmt.Sprint(i+1)].Equal(want) {
+			t.Fatalf("Σ ContractedCost of line %d = %s, want %s", i+1, exact[fmt.Sprint(i+1)], want)
+		}
+	}
+}
+
+// checkTakenBack credits all of the invoice.
+func checkTakenBack(t *rapid.T, f FocusInvoice) {
+	inv := f.Invoice
+	note := ledger.CreditNote{Number: "CN-1", InvoiceID: inv.ID, Currency: inv.Currency, Full: true, Taxes: inv.Taxes, Tax: inv.Tax}
+	for i, l := range inv.Lines {
+		if l.Kind != ledger.LineTax && !l.Amount.IsZero() {
+			note.Lines = append(note.Lines, ledger.CreditLine{Line: i + 1, Amount: l.Amount})
+			note.Subtotal = must(note.Subtotal.Add(l.Amount))
+		}
+	}
+	note.Total = must(note.Subtotal.Add(note.Tax))
+	var out bytes.Buffer
+	x := must(NewFocusExport(&out))
+	if err := errors.Join(x.AddInvoice(f), x.AddCreditNote(note, f, inv.Period), x.Close()); err != nil {
+		t.Fatal(err)
+	}
+	columns, rows := parseCSV(t, out.String())
+	for _, p := range focusProblems(columns, rows) {
+		t.Fatal(p)
+	}
+	left := make(map[string]decimal.Decimal)
+	for _, r := range rows {
+		left[r["SubAccountId"]] = left[r["SubAccountId"]].Add(decimal.RequireFromString(r["BilledCost"]))
+	}
+	for team, sum := range left {
+		if !sum.IsZero() {
+			t.Fatalf("team %q is left with %s of a void invoice", team, sum)
+		}
+	}
+}
+
+// A document whose rows do not come to its total is not written, not even in part.
+func TestFocusWritesNothingThatDoesNotAddUp(t *testing.T) {
+	var out bytes.Buffer
+	x := must(NewFocusExport(&out))
+	inv := wholeInvoice(t)
+	if err := x.AddInvoice(FocusInvoice{Invoice: inv, Parties: exampleParties()}); err != nil {
+		t.Fatal(err)
+	}
+	made := 0
+	err := x.write("INV-2", amount("3"), func(emit func(*focusRow) error) error {
+		for _, billed := range []string{"1", "1.99"} {
+			made++
+			r := focusRow{billed: amount(billed), invoiceID: "INV-2"}
+			if err := emit(&r); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if !errors.Is(err, ErrSums) || made != 2 {
+		t.Errorf("rows that come to 2.99 of 3: %v, made %d times", err, made)
+	}
+	if err := x.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, rows := parseCSV(t, out.String())
+	for _, r := range rows {
+		if r["InvoiceId"] != inv.Number {
+			t.Errorf("a row of %s is written", r["InvoiceId"])
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 
+	"github.com/google/uuid"
 	"github.com/shopspring/decimal"
 
 	"aione/ledger"
@@ -71,7 +72,7 @@ type focusBuilder struct {
 	source    *FocusInvoice
 	billing   span
 	invoiceID string
-	rows      []focusRow
+	emit      func(*focusRow) error
 }
 
 // base is a row of the invoice, with what all of them share.
@@ -136,8 +137,7 @@ func (b *focusBuilder) chargePeriod(l *ledger.Line) span {
 func (b *focusBuilder) line(i int) error {
 	l, r := &b.source.Invoice.Lines[i], b.row(i)
 	if r.category != focusUsage && r.category != focusPurchase {
-		b.rows = append(b.rows, r)
-		return nil
+		return b.emit(&r)
 	}
 	r.contracted, r.list = l.Exact, l.Exact
 	r.pricingCategory = focusStandard
@@ -146,84 +146,143 @@ func (b *focusBuilder) line(i int) error {
 	}
 	if r.category == focusPurchase {
 		r.priceAsWhole()
-		b.rows = append(b.rows, r)
-		return nil
+		return b.emit(&r)
 	}
-	if shares := b.source.Teams[i+1]; len(shares) > 0 {
-		return b.shares(l, &r, shares)
-	}
-	return b.usage(l, r)
+	return b.usage(i, &r)
 }
 
-// usage adds a line of usage, and the flat fee of its tier as a purchase.
-func (b *focusBuilder) usage(l *ledger.Line, r focusRow) error {
-	r.consume(l, l.Quantity)
+// usage adds a line of usage, split by team, and the flat fee of its tier as a
+// purchase: nobody used that.
+func (b *focusBuilder) usage(i int, r *focusRow) error {
+	l := &b.source.Invoice.Lines[i]
 	metered, err := l.Exact.Sub(l.FlatFee)
 	if err != nil {
 		return err
 	}
-	if !r.price(l, l.Quantity, metered) {
-		r.priceAsWhole() // packages, or a tier that is priced by a ratio
-		b.rows = append(b.rows, r)
-		return nil
+	flatFee := l.FlatFee
+	priced := r.price(l, l.Quantity, metered)
+	if !priced { // packages, or a tier that is priced by a ratio
+		metered, flatFee = l.Exact, ledger.Amount{}
 	}
-	if l.FlatFee.IsZero() {
-		b.rows = append(b.rows, r)
-		return nil
-	}
-	fee := r
-	fee.category, fee.frequency = focusPurchase, focusRecurring
-	fee.cost(l.FlatFee)
-	fee.consumedQuantity, fee.consumedUnit, fee.tokenClass = "", "", ""
-	fee.sku, fee.skuPrice, fee.skuMeter = fee.sku+"/flat_fee", fee.skuPrice+"/flat_fee", "Flat Fees"
-	fee.priceAsWhole()
-	r.contracted, r.list = metered, metered
-	if r.billed, err = l.Amount.Sub(l.FlatFee); err != nil {
+	billed, err := l.Amount.Sub(flatFee)
+	if err != nil {
 		return err
 	}
-	r.effective = r.billed
-	b.rows = append(b.rows, r, fee)
-	return nil
-}
-
-// shares adds a line of usage split by teams. Each share costs what it costs
-// exactly; the last one takes what rounding the line added.
-func (b *focusBuilder) shares(l *ledger.Line, whole *focusRow, shares []TeamShare) error {
-	left, billed := l.Quantity, l.Amount
-	for i, s := range shares {
-		r := *whole
-		r.subAccount = s.Team
-		r.consume(l, s.Quantity)
-		cost, err := ledger.NewAmount(l.UnitPrice.Mul(decimal.NewFromUint64(s.Quantity)).Shift(focusUnits[l.Unit].shift))
-		if err != nil {
+	parts, err := b.split(i, billed)
+	if err != nil {
+		return err
+	}
+	exact, err := exactOf(l, parts, metered, priced, b.source.Invoice.Currency)
+	if err != nil {
+		return err
+	}
+	for n, p := range parts {
+		row := *r
+		row.cost(exact[n])
+		row.billed, row.effective = p.billed, p.billed
+		row.subAccount = p.team
+		row.consume(p.unit, p.quantity)
+		if !priced {
+			row.priceAsWhole()
+		} else if !row.price(l, p.quantity, exact[n]) {
+			return fmt.Errorf("%w: %d at %s are not %s", ErrSums, p.quantity, l.UnitPrice, exact[n])
+		}
+		if err := b.emit(&row); err != nil {
 			return err
 		}
-		if s.Quantity > left || s.Team.ID == "" || s.Team.Name == "" || !r.price(l, s.Quantity, cost) {
-			return fmt.Errorf("%w: the share of team %q is %d of %d left", ErrSums, s.Team.Name, s.Quantity, left)
-		}
-		left -= s.Quantity
-		r.contracted, r.list, r.billed = cost, cost, cost
-		if i == len(shares)-1 {
-			r.billed = billed
-		}
-		r.effective = r.billed
-		if billed, err = billed.Sub(r.billed); err != nil {
-			return err
-		}
-		b.rows = append(b.rows, r)
 	}
-	if left != 0 {
-		return fmt.Errorf("%w: no team used %d of it", ErrSums, left)
+	if flatFee.IsZero() {
+		return nil
 	}
-	return nil
+	fee := *r
+	fee.category, fee.frequency, fee.tokenClass = focusPurchase, focusRecurring, ""
+	fee.cost(flatFee)
+	fee.sku, fee.skuPrice, fee.skuMeter = fee.sku+"/flat_fee", fee.skuPrice+"/flat_fee", "Flat Fees"
+	fee.priceAsWhole()
+	return b.emit(&fee)
 }
 
-// creditNote adds the corrections of a credit note.
-func (b *focusBuilder) creditNote(note *ledger.CreditNote) {
-	for _, l := range note.Lines {
-		r := b.row(l.Line - 1)
-		r.description = "credit: " + r.description
-		b.correct(r, l.Amount)
+// focusPart is the part of a line that a team used.
+type focusPart struct {
+	team     Team
+	quantity uint64
+	unit     ledger.Unit
+	billed   ledger.Amount
+}
+
+// split splits an amount of a line by the teams that used it; without them there
+// is one part, of no team.
+func (b *focusBuilder) split(i int, billed ledger.Amount) ([]focusPart, error) {
+	l := &b.source.Invoice.Lines[i]
+	var shares []ledger.TeamShare
+	if b.source.Shares != nil {
+		var err error
+		if shares, err = b.source.Shares(i + 1); err != nil {
+			return nil, err
+		}
+	}
+	if len(shares) == 0 {
+		return []focusPart{{quantity: l.Quantity, unit: l.Unit, billed: billed}}, nil
+	}
+	parts, weights, unit := make([]focusPart, len(shares)), make([]uint64, len(shares)), l.Unit
+	if unit == ledger.UnitPackages { // nobody used packages, but what filled them
+		unit = b.source.Invoice.UsageOf(i + 1)[0].Unit
+	}
+	var sum uint64
+	for n, s := range shares {
+		parts[n] = focusPart{team: b.team(s.TeamID), quantity: s.Quantity, unit: unit}
+		weights[n], sum = s.Quantity, sum+s.Quantity
+	}
+	if unit == l.Unit && sum != l.Quantity {
+		return nil, fmt.Errorf("%w: teams used %d of %d", ErrSums, sum, l.Quantity)
+	}
+	amounts, err := ledger.Apportion(billed, weights, b.source.Invoice.Currency)
+	if err != nil {
+		return nil, err
+	}
+	for n := range parts {
+		parts[n].billed = amounts[n]
+	}
+	return parts, nil
+}
+
+func (b *focusBuilder) team(id uuid.UUID) Team {
+	if id == uuid.Nil {
+		return Team{}
+	}
+	return Team{ID: id.String(), Name: cmp.Or(b.source.TeamNames[id], id.String())}
+}
+
+// exactOf is what the parts of a line cost before it was rounded: quantity × price,
+// or their share of the whole where that has no price for its quantity.
+func exactOf(l *ledger.Line, parts []focusPart, whole ledger.Amount, priced bool, currency string) ([]ledger.Amount, error) {
+	if len(parts) == 1 {
+		return []ledger.Amount{whole}, nil
+	}
+	weights := make([]uint64, len(parts))
+	for n, p := range parts {
+		weights[n] = p.quantity
+	}
+	if !priced {
+		return ledger.Apportion(whole, weights, currency)
+	}
+	exact := make([]ledger.Amount, len(parts))
+	for n, quantity := range weights {
+		var err error
+		if exact[n], err = ledger.NewAmount(l.UnitPrice.Mul(decimal.NewFromUint64(quantity)).Shift(focusUnits[l.Unit].shift)); err != nil {
+			return nil, err
+		}
+	}
+	return exact, nil
+}
+
+// creditNote adds the corrections of a credit note. What is taken back of a line is
+// split as the line was: first its usage, by team, then its flat fee.
+func (b *focusBuilder) creditNote(note *ledger.CreditNote) error {
+	for _, c := range note.Lines {
+		if err := b.credit(c); err != nil {
+			return err
+		}
 	}
 	for _, t := range note.Taxes {
 		if t.Inclusive {
@@ -232,15 +291,50 @@ func (b *focusBuilder) creditNote(note *ledger.CreditNote) {
 		r := b.base()
 		r.category, r.frequency, r.kind = focusTax, focusOneTime, string(ledger.LineTax)
 		r.description = "credit: tax " + t.Name
-		b.correct(r, t.Amount)
+		if err := b.correct(r, t.Amount); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+func (b *focusBuilder) credit(c ledger.CreditLine) error {
+	l, r := &b.source.Invoice.Lines[c.Line-1], b.row(c.Line-1)
+	r.description = "credit: " + r.description
+	if r.category != focusUsage {
+		return b.correct(r, c.Amount)
+	}
+	used, err := l.Amount.Sub(l.FlatFee)
+	if err != nil {
+		return err
+	}
+	if l.FlatFee.IsZero() || c.Amount.Cmp(used) < 0 {
+		used = c.Amount
+	}
+	parts, err := b.split(c.Line-1, used)
+	if err != nil {
+		return err
+	}
+	for _, p := range parts {
+		row := r
+		row.subAccount = p.team
+		if err := b.correct(row, p.billed); err != nil {
+			return err
+		}
+	}
+	fee, err := c.Amount.Sub(used)
+	if err != nil || fee.IsZero() {
+		return err
+	}
+	r.category, r.frequency, r.tokenClass = focusPurchase, focusRecurring, ""
+	return b.correct(r, fee)
 }
 
 // correct adds a row that takes back an amount.
-func (b *focusBuilder) correct(r focusRow, amount ledger.Amount) {
+func (b *focusBuilder) correct(r focusRow, amount ledger.Amount) error {
 	r.class = focusCorrection
 	r.cost(amount.Neg())
-	b.rows = append(b.rows, r)
+	return b.emit(&r)
 }
 
 // identify says what is sold: the SKU, and at which price of it.
@@ -276,8 +370,8 @@ func (r *focusRow) identify(l *ledger.Line) error {
 }
 
 // consume says how much was used.
-func (r *focusRow) consume(l *ledger.Line, quantity uint64) {
-	r.consumedQuantity, r.consumedUnit = strconv.FormatUint(quantity, 10), focusUnits[l.Unit].consumed
+func (r *focusRow) consume(unit ledger.Unit, quantity uint64) {
+	r.consumedQuantity, r.consumedUnit = strconv.FormatUint(quantity, 10), focusUnits[unit].consumed
 	if r.consumedUnit == "" {
 		r.consumedUnit = "Units"
 	}

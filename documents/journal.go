@@ -1,19 +1,24 @@
 package documents
 
 import (
+	"bytes"
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"aione/ledger"
 )
 
 // ErrChart is returned when the chart of accounts has no code for a kind of
-// account that a journal posts to: such a posting would be lost in the books.
+// account that a journal posts to, so that such a posting would be lost in the books,
+// and when a chart cannot be read.
 var ErrChart = errors.New("no account code")
 
 // ChartAccount is what the accounting system calls a kind of account.
@@ -43,6 +48,34 @@ func DefaultChart() Chart {
 		ledger.KindRounding:     {"6603.90", "Rounding"},
 		ledger.KindWriteOff:     {"6702", "Credit impairment losses"},
 	}
+}
+
+// ParseChart reads the accounts that a company numbers otherwise than DefaultChart,
+// a JSON object such as {"cash":{"code":"1002.01","name":"Our bank"}}, and gives the
+// whole chart. It returns ErrChart for a kind of account that there is not, which
+// would be left out in silence, or one without a code.
+func ParseChart(body []byte) (Chart, error) {
+	var own Chart
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	chart := DefaultChart()
+	kinds := strings.Join(slices.Sorted(maps.Keys(chart)), ", ")
+	err := d.Decode(&own)
+	if err == nil && d.More() {
+		err = errors.New("there is more behind it")
+	}
+	if err != nil {
+		return nil, fmt.Errorf(`%w: a chart is a JSON object such as {"cash":{"code":"1002","name":"Bank"}}, with any of %s: %v`, ErrChart, kinds, err)
+	}
+	for kind, account := range own {
+		if _, known := chart[kind]; !known {
+			return nil, fmt.Errorf("%w: there is no kind of account %.40q, but %s", ErrChart, kind, kinds)
+		}
+		if account.Code == "" {
+			return nil, fmt.Errorf("%w for %s", ErrChart, kind)
+		}
+	}
+	return chart.With(own), nil
 }
 
 // With is the chart with some of its accounts given by another.

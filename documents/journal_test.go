@@ -3,6 +3,7 @@ package documents
 import (
 	"bytes"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -149,5 +150,22 @@ func TestChart(t *testing.T) {
 	mine := chart.With(Chart{ledger.KindCash: {"100201", "招商银行"}})
 	if mine[ledger.KindCash].Name != "招商银行" || mine[ledger.KindTax] != chart[ledger.KindTax] || chart[ledger.KindCash].Code != "1002" {
 		t.Errorf("with a code of its own: %v, and before: %v", mine, chart)
+	}
+}
+
+// A chart says what a company numbers otherwise; what cannot be meant is refused.
+func TestParseChart(t *testing.T) {
+	chart := must(ParseChart([]byte(`{"cash":{"code":"1002.01","name":"Our bank"}}`)))
+	if got, want := chart[ledger.KindCash], (ChartAccount{"1002.01", "Our bank"}); got != want || len(chart) != len(DefaultChart()) ||
+		chart[ledger.KindTax] != DefaultChart()[ledger.KindTax] {
+		t.Errorf("chart = %v", chart)
+	}
+	for text, want := range map[string]string{
+		`[]`: "JSON object such as", ``: "JSON object such as", `{"cash":"1002"}`: "JSON object such as", `{} {}`: "more behind it",
+		`{"cash":{"code":"1","nam":"x"}}`: "JSON object such as", `{"csh":{"code":"1"}}`: `"csh", but accrued,`, `{"cash":{"name":"x"}}`: "no account code for cash",
+	} {
+		if _, err := ParseChart([]byte(text)); !errors.Is(err, ErrChart) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
 	}
 }

@@ -89,7 +89,7 @@ func utf16Text(s string) string {
 
 func renderPDF(t rapid.TB, inv ledger.Invoice, parties Parties, language Language) ([]byte, []page) {
 	t.Helper()
-	b, err := InvoicePDF(inv, parties, language)
+	b, err := InvoicePDF(inv, ledger.Amount{}, parties, language)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +152,7 @@ func TestPDFsAtOnce(t *testing.T) {
 	var group sync.WaitGroup
 	for range 4 {
 		group.Go(func() {
-			if got, err := InvoicePDF(inv, parties, Bilingual); err != nil || !bytes.Equal(got, want) {
+			if got, err := InvoicePDF(inv, ledger.Amount{}, parties, Bilingual); err != nil || !bytes.Equal(got, want) {
 				t.Errorf("another document at the same time: %v", err)
 			}
 		})
@@ -291,14 +291,14 @@ func TestPDFRefusesWhatDoesNotAddUp(t *testing.T) {
 	} {
 		inv := wholeInvoice(t)
 		*part(&inv) = must(part(&inv).Add(amount("0.01")))
-		if _, err := InvoicePDF(inv, exampleParties(), English); !errors.Is(err, ErrSums) {
+		if _, err := InvoicePDF(inv, ledger.Amount{}, exampleParties(), English); !errors.Is(err, ErrSums) {
 			t.Errorf("another %s: %v, want %v", name, err, ErrSums)
 		}
 		if err := must(NewFocusExport(io.Discard)).AddInvoice(FocusInvoice{Invoice: inv, Parties: exampleParties()}); !errors.Is(err, ErrSums) {
 			t.Errorf("another %s, as FOCUS: %v, want %v", name, err, ErrSums)
 		}
 	}
-	if _, err := InvoicePDF(exampleInvoice(t), exampleParties(), "fr"); err == nil {
+	if _, err := InvoicePDF(exampleInvoice(t), ledger.Amount{}, exampleParties(), "fr"); err == nil {
 		t.Error("a language that there is not was taken")
 	}
 }
@@ -337,7 +337,7 @@ func TestPDFOfAnyInvoice(t *testing.T) {
 		parties := exampleParties()
 		parties.BillTo.Name = rapid.OneOf(rapid.StringN(1, 120, -1), rapid.StringOfN(rapid.SampledFrom([]rune("公司镕臺 ŁóźA&.-（）Рога")), 1, 120, -1)).Draw(t, "name")
 		language := rapid.SampledFrom([]Language{Chinese, English, Bilingual}).Draw(t, "language")
-		b, err := InvoicePDF(inv, parties, language)
+		b, err := InvoicePDF(inv, ledger.Amount{}, parties, language)
 		if errors.Is(err, ErrParty) {
 			return
 		}
@@ -413,7 +413,7 @@ func TestPartyNamesAreShownOrRefused(t *testing.T) {
 	} {
 		parties := exampleParties()
 		parties.BillTo.Name = name
-		b, err := InvoicePDF(exampleInvoice(t), parties, English)
+		b, err := InvoicePDF(exampleInvoice(t), ledger.Amount{}, parties, English)
 		if shows != (err == nil) || err != nil && !errors.Is(err, ErrParty) {
 			t.Errorf("name %q: %v", name, err)
 			continue
@@ -450,11 +450,43 @@ func TestBoldHasTheLabels(t *testing.T) {
 		all = append(all, l)
 	}
 	all = append(all, labelInvoice, labelBillTo, labelAmountDue, labelItem, labelPriceFrom, labelQuantity, labelUnitPrice, labelAmount,
-		labelTotal, labelPayment, labelNote, labelReason, labelUsageGroup, labelFeeGroup, labelLateEarlier, labelDiscount, labelLateGroup,
+		labelTotal, labelWrittenOff, labelPayment, labelNote, labelReason, labelUsageGroup, labelFeeGroup, labelLateEarlier, labelDiscount, labelLateGroup,
 		labelCreditNote, labelCredited, labelCreditedLines, labelFullCredit, labelPartCredit, labelSettlement)
 	for _, l := range all {
 		if strings.ContainsFunc(l.zh+l.en, func(r rune) bool { return !bold.has(r) }) {
 			t.Errorf("bold lacks a character of %q: run scripts/invoice-font.sh", l.zh+l.en)
+		}
+	}
+}
+
+// What was given up does not look like what was paid.
+func TestWrittenOffInvoicePDF(t *testing.T) {
+	inv := wholeInvoice(t)
+	inv.Status = ledger.StatusPaid
+	for _, c := range []struct {
+		writtenOff  string
+		has, hasNot []string
+	}{
+		{"0", []string{"Paid"}, []string{"Written off"}},
+		{"30", []string{"Written off", "-30.00"}, []string{"Paid"}},
+	} {
+		b, err := InvoicePDF(inv, amount(c.writtenOff), exampleParties(), English)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all page
+		for _, p := range readPDF(t, b) {
+			all.texts = append(all.texts, p.texts...)
+		}
+		for _, text := range c.has {
+			if !all.has(text) {
+				t.Errorf("with %s written off: no %q", c.writtenOff, text)
+			}
+		}
+		for _, text := range c.hasNot {
+			if slices.Contains(all.texts, text) {
+				t.Errorf("with %s written off: it says %q", c.writtenOff, text)
+			}
 		}
 	}
 }

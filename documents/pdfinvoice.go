@@ -3,10 +3,11 @@ package documents
 import "aione/ledger"
 
 // InvoicePDF renders an invoice on A4 pages, with a real font embedded, text that
-// can be selected, and bytes that depend on the arguments only. It returns
-// ErrParty when a name cannot be shown, and ErrSums when the invoice contradicts
-// itself.
-func InvoicePDF(inv ledger.Invoice, parties Parties, language Language) ([]byte, error) {
+// can be selected, and bytes that depend on the arguments only. What was written off
+// of it is shown under its total: such an invoice is paid only as far as nothing is
+// due. It returns ErrParty when a name cannot be shown, and ErrSums when the invoice
+// contradicts itself.
+func InvoicePDF(inv ledger.Invoice, writtenOff ledger.Amount, parties Parties, language Language) ([]byte, error) {
 	if err := language.check(); err != nil {
 		return nil, err
 	}
@@ -21,6 +22,9 @@ func InvoicePDF(inv ledger.Invoice, parties Parties, language Language) ([]byte,
 		parties: &parties, language: language, currency: inv.Currency, title: labelInvoice, number: inv.Number,
 		standing: statusLabel(inv.Status), watermark: inv.Status == ledger.StatusDraft || inv.Status == ledger.StatusVoid,
 		colour: statusColour(inv.Status), priced: true,
+	}
+	if inv.Status == ledger.StatusPaid && !writtenOff.IsZero() {
+		p.standing, p.colour = labelWrittenOff, red
 	}
 	facts := []fact{
 		{labelNumber, p.named()},
@@ -41,6 +45,9 @@ func InvoicePDF(inv ledger.Invoice, parties Parties, language Language) ([]byte,
 	p.headline(due, inv.Total, aside)
 	p.table(lineGroups(&inv, language))
 	rows, inside := invoiceTotals(&inv, language)
+	if !writtenOff.IsZero() {
+		inside = append(inside, total{language.of(labelWrittenOff), writtenOff.Neg()})
+	}
 	p.totals(rows, labelTotal, inv.Total, inside)
 	if bank := parties.Issuer.Bank; bank != (Bank{}) {
 		p.section(labelPayment, []fact{

@@ -161,8 +161,8 @@ type total struct {
 }
 
 // totals writes the way from the lines to the total, on one page, and under it
-// what is inside the total already.
-func (p *paper) totals(rows []total, what label, sum ledger.Amount, inside []total) {
+// what is to be known of the total: what is inside it already, what was given up.
+func (p *paper) totals(rows []total, what label, sum ledger.Amount, under []total) {
 	const x, height, sumHeight = left + 84, 5.6, 10.0
 	write := func(rows []total, st style) {
 		for _, r := range rows {
@@ -175,7 +175,7 @@ func (p *paper) totals(rows []total, what label, sum ledger.Amount, inside []tot
 			p.y += height + float64(len(lines)-1)*st.leading()
 		}
 	}
-	p.room(min(float64(len(rows)+len(inside))*height+sumHeight+4, bottom-top))
+	p.room(min(float64(len(rows)+len(under))*height+sumHeight+4, bottom-top))
 	write(rows, body)
 	p.y += 1
 	p.room(sumHeight)
@@ -184,7 +184,7 @@ func (p *paper) totals(rows []total, what label, sum ledger.Amount, inside []tot
 	p.text(x, p.y+sumHeight/2, p.say(what), st)
 	p.cellRight(x+36, right-1.5, p.y+sumHeight/2, p.currency+" "+p.money(sum), st)
 	p.y += sumHeight + 1
-	write(inside, caption)
+	write(under, caption)
 	p.y += 5
 }
 

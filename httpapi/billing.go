@@ -67,7 +67,7 @@ func (s *Server) exportRoutes(below, suffix string, of subject) []route {
 	return []route{{
 		path: below + "/exports/focus", id: "exportFocus" + suffix, summary: "Export FOCUS",
 		doc: "Cost and usage by FOCUS 1.2, as CSV: the charges of the invoices whose period begins in the range, and of the credit notes issued in it. " +
-			"The sum of BilledCost over an InvoiceId is what that invoice bills.",
+			"Usage has a row for each team, its sub account. The sum of BilledCost over an InvoiceId is what that invoice bills.",
 		heavy: true, within: s.limits.ExportWithin, serve: s.exported(of, "focus", s.focus), params: days, answer: table,
 	}, {
 		path: below + "/exports/journal", id: "exportJournal" + suffix, summary: "Export Journals",

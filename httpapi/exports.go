@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -52,7 +53,7 @@ func (s *Server) selection(r *http.Request, orgID uuid.UUID) (x documents.Select
 
 // exported serves an export: write does it. Nothing is out before the first rows
 // are, so that what keeps it from being made can still be said.
-func (s *Server) exported(of subject, name string, write func(w io.Writer, x documents.Selection) error) authorised {
+func (s *Server) exported(of subject, name string, write func(ctx context.Context, w io.Writer, x documents.Selection) error) authorised {
 	return func(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
 		org, err := of(r, caller)
 		if err != nil {
@@ -63,7 +64,7 @@ func (s *Server) exported(of subject, name string, write func(w io.Writer, x doc
 			return err
 		}
 		out := &lateWriter{w: w, name: fmt.Sprintf("%s-%s-%s.csv", name, x.First, x.Last), bom: bom}
-		err = write(out, x)
+		err = write(r.Context(), out, x)
 		if err == nil || !out.begun || r.Context().Err() != nil {
 			return err
 		}
@@ -91,13 +92,27 @@ func (l *lateWriter) Write(b []byte) (int, error) {
 	return l.w.Write(b)
 }
 
-func (s *Server) focus(w io.Writer, x documents.Selection) error {
-	return documents.Focus(w, s.config.Books, x, func(model string) string {
-		m, _ := s.config.Catalog.Resolve(model)
-		return m.Provider
+func (s *Server) focus(ctx context.Context, w io.Writer, x documents.Selection) error {
+	names, err := s.teamNames(x.OrgID)
+	if err != nil {
+		return err
+	}
+	return documents.Focus(w, s.config.Books, x, documents.FocusSources{
+		TeamNames: names,
+		Maker: func(model string) string {
+			m, _ := s.config.Catalog.Resolve(model)
+			return m.Provider
+		},
+		UsedByTeam: func(inv ledger.Invoice) ([]ledger.TeamQuantity, error) {
+			used, err := s.config.Usage.TeamQuantities(ctx, s.config.Accounts.InputsQueryOf(inv))
+			if err != nil {
+				return nil, unavailable(err)
+			}
+			return used, nil
+		},
 	})
 }
 
-func (s *Server) journals(w io.Writer, x documents.Selection) error {
+func (s *Server) journals(_ context.Context, w io.Writer, x documents.Selection) error {
 	return documents.Journals(w, s.config.Books, x, documents.DefaultChart())
 }

@@ -191,6 +191,9 @@ func (p *office) checkDocuments(inv invoiceDetail) {
 		if err != nil || len(rows) < len(inv.Lines) {
 			t.Errorf("FOCUS = %d %.200s, %v", a.status, a.body, err)
 		}
+		if want := "," + p.x.team.ID.String() + "," + p.x.team.Name + ","; !strings.Contains(a.body, want) {
+			t.Errorf("FOCUS has no row of the team, %q:\n%s", want, a.body)
+		}
 		if a = p.get(root+"/exports/focus?start_date=2026-11-01", token); strings.Count(a.body, "\n") != 1 {
 			t.Errorf("FOCUS of November = %.200s", a.body)
 		}
@@ -353,6 +356,9 @@ func TestCorrection(t *testing.T) {
 	}
 	if a := p.send("POST", "/admin/v1/invoices/"+done.Invoice.ID.String()+"/write-off", p.root, `{"reason":"insolvent"}`); a.status != http.StatusCreated || !strings.Contains(a.body, `"amount":"57.24"`) {
 		t.Errorf("write-off = %d %s", a.status, a.body)
+	}
+	if got := p.invoice(done.Invoice.ID); got.Status != "paid" || got.AmountPaid != "0.00" || got.AmountWritten != "57.24" || got.AmountDue != "0.00" {
+		t.Errorf("written off, it is %s: %s paid, %s written off, %s due", got.Status, got.AmountPaid, got.AmountWritten, got.AmountDue)
 	}
 	query := url.Values{"start_date": {"2026-10-01"}, "end_date": {"2026-11-30"}}
 	a := p.get("/api/v1/billing/exports/focus?"+query.Encode(), p.x.token)

@@ -61,7 +61,7 @@ type invoiceDetail struct {
 	CreditsApplied string           `json:"credits_applied" format:"decimal"`
 	Carried        string           `json:"carried" format:"decimal" doc:"What was below zero, carried to the prepaid balance."`
 	AmountPaid     string           `json:"amount_paid" format:"decimal"`
-	AmountWritten  string           `json:"amount_written_off" format:"decimal"`
+	AmountWritten  string           `json:"amount_written_off" format:"decimal" doc:"Given up: such an invoice is paid as far as nothing is due."`
 	AmountDue      string           `json:"amount_due" format:"decimal" doc:"What is still to be paid."`
 	Segments       []invoiceSegment `json:"segments" doc:"The plans in force in the period, oldest first."`
 	Payments       []invoicePayment `json:"payments" doc:"Oldest first."`
@@ -338,7 +338,7 @@ func (s *Server) answerInvoice(w http.ResponseWriter, r *http.Request, inv *ledg
 			}
 			shown := *inv
 			shown.Status = status
-			return documents.InvoicePDF(shown, parties, language)
+			return documents.InvoicePDF(shown, at.WrittenOff, parties, language)
 		})
 	case csvType:
 		csvHeaders(w, cmp.Or(inv.Number, "draft")+".csv")

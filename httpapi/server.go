@@ -76,6 +76,8 @@ type Usage interface {
 	EachUsage(ctx context.Context, q analytics.UsageQuery, each func(r analytics.UsageRow, total uint64) error) error
 	Dashboard(ctx context.Context, q analytics.DashboardQuery) (analytics.Dashboard, error)
 	Watermark(ctx context.Context, org uuid.UUID) (analytics.Watermark, error)
+	// TeamQuantities is what in counts by team.
+	TeamQuantities(ctx context.Context, in ledger.InputsQuery) ([]ledger.TeamQuantity, error)
 }
 
 // Catalog says which models there are and what they cost: catalog.Catalog.

@@ -33,9 +33,14 @@ const (
 // Of is what an event with these tokens and images has in the bucket: 1 of
 // requests, 0 of a bucket that does not exist.
 func (b Bucket) Of(t events.Tokens, images uint64) uint64 {
+	return b.sumOf(&Quantity{Tokens: t, Images: images, Requests: 1})
+}
+
+// sumOf is what a quantity has in the bucket.
+func (b Bucket) sumOf(q *Quantity) uint64 {
 	for i := range buckets {
 		if buckets[i].name == b {
-			return buckets[i].quantity(&t, images, 1)
+			return buckets[i].quantity(&q.Tokens, q.Images, q.Requests)
 		}
 	}
 	return 0

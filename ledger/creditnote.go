@@ -18,10 +18,14 @@ import (
 func (s *State) CreditNote(invoiceID uuid.UUID, r CreditRequest) (Entry, error) {
 	inv := s.invoices[invoiceID]
 	switch {
-	case inv == nil || inv.Void:
+	case inv == nil:
 		return Entry{}, fmt.Errorf("credit invoice %s: %w", invoiceID, ErrNotOpen)
-	case r.Number == "" || r.Reason == "" || r.At.IsZero() || r.On == Date{}:
-		return Entry{}, fmt.Errorf("%w: a credit note needs a number, a reason, an instant and its date", ErrRequest)
+	case inv.Void:
+		return Entry{}, fmt.Errorf("credit invoice %s: %w: it is void", inv.Invoice.Number, ErrNotOpen)
+	case r.Reason == "":
+		return Entry{}, fmt.Errorf("%w: a credit note needs a reason", ErrRequest)
+	case r.Number == "" || r.At.IsZero() || r.On == Date{}:
+		return Entry{}, fmt.Errorf("%w: a credit note needs a number, an instant and its date", ErrRequest)
 	}
 	n := CreditNote{
 		ID: creditNoteID(invoiceID, inv.Notes+1), Number: r.Number, OrgID: s.OrgID, LegalEntity: inv.Invoice.LegalEntity, Currency: s.Currency,

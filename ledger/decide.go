@@ -171,8 +171,11 @@ func (s *State) WriteOff(w WriteOff) (Entry, error) {
 		return Entry{}, fmt.Errorf("%w: a write-off needs an id, an instant and a reason", ErrRequest)
 	}
 	inv := s.invoices[w.InvoiceID]
-	if inv == nil || inv.Due.IsZero() {
+	if inv == nil {
 		return Entry{}, fmt.Errorf("write off %s: %w", w.InvoiceID, ErrNotOpen)
+	}
+	if inv.Due.IsZero() {
+		return Entry{}, fmt.Errorf("write off %s: %w: nothing of it is due", inv.Invoice.Number, ErrNotOpen)
 	}
 	w.At, w.Amount = w.At.UTC(), inv.Due
 	j := newJournal(&w)

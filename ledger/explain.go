@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/shopspring/decimal"
@@ -10,16 +11,28 @@ import (
 )
 
 // Explain is the arithmetic of a line (the first is 1) in words, a step a line:
-// where its numbers come from, what was done with them, and how it was rounded.
-// ErrRequest when there is no such line.
+// where its numbers come from, what was done with them, and how it was rounded. It
+// can be read literally: what stands before a "=" is what stands behind it, rounded
+// to the minor unit where it says "(rounded)", the last of them is the line before
+// it was rounded, and the last step its amount. ErrRequest when there is no such line.
 func Explain(inv Invoice, line int) ([]string, error) {
 	if line < 1 || line > len(inv.Lines) {
 		return nil, fmt.Errorf("%w: invoice %s has no line %d", ErrRequest, inv.Number, line)
 	}
-	x := explanation{inv: &inv, line: &inv.Lines[line-1]}
+	x := explanation{inv: &inv, n: line, line: &inv.Lines[line-1]}
 	x.say("line %d of invoice %s: %s, period %s", line, numberOf(&inv), x.line.Kind, inv.Period.Label)
 	x.where()
-	switch x.line.Kind {
+	x.exact = x.line.Exact.d
+	if err := x.arithmetic(); err != nil {
+		return nil, fmt.Errorf("explain line %d of invoice %s: %w", line, inv.Number, err)
+	}
+	x.rounding()
+	return x.steps, nil
+}
+
+func (x *explanation) arithmetic() error {
+	l := x.line
+	switch l.Kind {
 	case LineUsage:
 		x.price()
 		x.product()
@@ -27,30 +40,37 @@ func Explain(inv Invoice, line int) ([]string, error) {
 		x.tier()
 		x.product()
 	case LineIncluded:
-		x.included()
+		return x.included()
 	case LineCommitment:
-		x.say("commitment of plan %s: %s", x.line.Name, x.prorated())
-		x.say("usage of the segment comes to %s less", x.money(x.line.Amount))
-	case LineFee, LineFeeAdvance:
-		x.say("monthly fee of plan %s: %s", x.line.Name, x.prorated())
-	case LineFeeCharged:
-		x.say("the fee of this period that an earlier invoice charged in advance")
-	case LineAdjustment:
-		if err := x.adjustment(); err != nil {
-			return nil, fmt.Errorf("explain line %d of invoice %s: %w", line, inv.Number, err)
+		commitment, err := x.prorated("commitment")
+		if err != nil {
+			return err
 		}
+		usage := x.before(LineUsage, LineTier, LineIncluded)
+		x.say("usage of the segment comes to %s less", x.money(l.Amount))
+		x.say("%s - %s = %s", commitment, x.literal(usage), l.Amount)
+	case LineFee, LineFeeAdvance:
+		_, err := x.prorated("monthly fee")
+		return err
+	case LineFeeCharged:
+		x.say("the fee of this period that an earlier invoice charged in advance is taken off")
+		x.say("0 - %s = %s", l.Amount.Neg(), l.Amount)
+	case LineAdjustment:
+		return x.adjustment()
 	case LineDiscount:
-		x.discount()
+		return x.discount()
 	case LineTax:
-		x.say("%s of %s %% on subtotal + adjustments - discount = %s", x.line.Name, x.line.Pct, x.money(x.line.Base))
-		x.say("%s × %s ÷ 100", x.line.Base, x.line.Pct)
+		x.say("%s of %s %% on subtotal + adjustments - discount: %s + %s - %s = %s", l.Name, l.Pct,
+			x.literal(x.inv.Subtotal), x.literal(x.inv.Adjustments), x.literal(x.inv.Discount), x.money(l.Base))
+		x.percentage(l.Base)
 	case LineCredit:
 		x.credit()
 	case LineCarried:
-		x.say("what lies below zero is carried to the prepaid balance")
+		due := x.all()
+		x.say("what lies below zero is carried to the prepaid balance; the lines before come to %s", x.money(due))
+		x.say("-%s = %s", x.literal(due), l.Amount)
 	}
-	x.rounding()
-	return x.steps, nil
+	return nil
 }
 
 func numberOf(inv *Invoice) string {
@@ -62,8 +82,10 @@ func numberOf(inv *Invoice) string {
 
 type explanation struct {
 	inv   *Invoice
+	n     int // number of the line
 	line  *Line
 	steps []string
+	exact decimal.Decimal // what the arithmetic comes to
 }
 
 func (x *explanation) say(format string, args ...any) {
@@ -71,6 +93,36 @@ func (x *explanation) say(format string, args ...any) {
 }
 
 func (x *explanation) money(a Amount) string { return a.Format(x.inv.Currency) + " " + x.inv.Currency }
+
+// literal is an amount as it stands in arithmetic: behind a sign in parentheses,
+// where it has one itself.
+func (x *explanation) literal(a Amount) string {
+	if a.Sign() < 0 {
+		return "(" + a.String() + ")"
+	}
+	return a.String()
+}
+
+// before is what the lines before this one come to that are of its segment, in
+// time, and of these kinds.
+func (x *explanation) before(kinds ...LineKind) Amount {
+	var sum Amount
+	for _, l := range x.inv.Lines[:x.n-1] {
+		if !l.Late() && l.Segment == x.line.Segment && slices.Contains(kinds, l.Kind) {
+			sum = Amount{d: sum.d.Add(l.Amount.d)}
+		}
+	}
+	return sum
+}
+
+// all is what all lines before this one come to.
+func (x *explanation) all() Amount {
+	var sum Amount
+	for _, l := range x.inv.Lines[:x.n-1] {
+		sum = Amount{d: sum.d.Add(l.Amount.d)}
+	}
+	return sum
+}
 
 // segment is the one that the line belongs to; false when its origin has none.
 func (x *explanation) segment() (Segment, bool) {
@@ -126,7 +178,7 @@ func perUnit(u Unit) string {
 	return strings.TrimSuffix(string(u), "s")
 }
 
-// product is quantity × price, and the flat fee.
+// product is quantity × price, and the flat fee; below zero for what is included.
 func (x *explanation) product() {
 	l := x.line
 	text := fmt.Sprintf("%d %s × %s", l.Quantity, l.Unit, l.UnitPrice)
@@ -136,7 +188,23 @@ func (x *explanation) product() {
 	if !l.FlatFee.IsZero() {
 		text += fmt.Sprintf(" + flat fee %s", l.FlatFee)
 	}
-	x.say("%s = %s", text, Amount{d: l.Exact.d.Abs()})
+	if l.Kind == LineIncluded {
+		text = "-" + text
+	}
+	x.say("%s = %s", text, l.Exact)
+}
+
+// percentage is the line's percentage of an amount, rounded.
+func (x *explanation) percentage(of Amount) {
+	text, sum := fmt.Sprintf("%s × %s ÷ 100", x.literal(of), x.line.Pct), x.line.Amount
+	if x.line.Kind == LineDiscount {
+		text, sum = "-"+text, sum.Neg()
+	}
+	rounded := ""
+	if !of.d.Mul(x.line.Pct).Equal(sum.d.Shift(2)) {
+		rounded = " (rounded)"
+	}
+	x.say("%s = %s%s", text, x.line.Amount, rounded)
 }
 
 func (x *explanation) tier() {
@@ -167,28 +235,44 @@ func (x *explanation) tier() {
 	}
 }
 
-func (x *explanation) included() {
+func (x *explanation) included() error {
 	s, _ := x.segment()
-	if x.line.Bucket == "" {
-		x.say("included amount: %s, at most what the usage comes to", x.prorated())
-		if s.Terms.Blocks() {
-			x.say("plan %s blocks: exact usage within it is taken off whole, with what its lines round up", x.line.Name)
+	l := x.line
+	if l.Bucket == "" {
+		included, err := x.prorated("included amount")
+		if err != nil {
+			return err
 		}
-		return
+		usage := x.before(LineUsage, LineTier, LineIncluded)
+		if s.Terms.Blocks() && included.Cmp(usage) < 0 && usage.Neg().Cmp(l.Amount) == 0 {
+			x.say("plan %s blocks: exact usage within it is taken off whole, with what its lines round up", l.Name)
+			x.say("-%s = %s", usage, l.Amount)
+			return nil
+		}
+		x.say("at most what the usage comes to, %s", x.money(usage))
+		x.say("-min(%s, %s) = %s", included, usage, l.Amount)
+		return nil
 	}
 	x.say("%d included tokens × %d ÷ %d days, spread over the token lines in proportion to their quantities; %d fall on this one",
-		s.Terms.IncludedTokens, x.line.Days, x.line.OfDays, x.line.Quantity)
+		s.Terms.IncludedTokens, l.Days, l.OfDays, l.Quantity)
 	x.price()
 	x.product()
+	return nil
 }
 
-// prorated is the base of the line, with the days it is for.
-func (x *explanation) prorated() string {
+// prorated says what the base of the line is for its days, and returns it.
+func (x *explanation) prorated(what string) (Amount, error) {
 	l := x.line
-	if l.Days == l.OfDays {
-		return x.money(l.Base)
+	a, err := prorate(l.Base, l.Days, l.OfDays, x.inv.Currency)
+	if err != nil {
+		return a, err
 	}
-	return fmt.Sprintf("%s × %d ÷ %d days", x.money(l.Base), l.Days, l.OfDays)
+	rounded := ""
+	if !l.Base.d.Mul(decimal.NewFromInt(int64(l.Days))).Equal(a.d.Mul(decimal.NewFromInt(int64(l.OfDays)))) {
+		rounded = " (rounded)"
+	}
+	x.say("%s of plan %s: %s × %d ÷ %d days = %s%s", what, l.Name, x.money(l.Base), l.Days, l.OfDays, a, rounded)
+	return a, nil
 }
 
 // adjustment works out again what the origin's terms make of its usage.
@@ -229,18 +313,27 @@ func (x *explanation) adjustment() error {
 			codes = append(codes, s.PlanCode)
 		}
 		x.say("usage of %s under its own terms (plan %s): %s without and %s with what came late", o.Period.Label, strings.Join(codes, ", "), before, after)
-		x.say("%s - %s, less the late lines at list price, %s", after, before, list)
+		x.exact = after.Sub(before).Sub(list)
+		x.say("less the late lines at list price: %s - %s - %s = %s", after, before, list, x.exact)
 	}
 	return nil
 }
 
-func (x *explanation) discount() {
-	if x.line.Pct.IsZero() {
-		x.say("fixed discount of plan %s: %s, never more than there is to discount", x.line.Name, x.prorated())
-		return
+func (x *explanation) discount() error {
+	l := x.line
+	if !l.Pct.IsZero() {
+		x.say("discount of plan %s: %s %% of usage and true-up, %s", l.Name, l.Pct, x.money(l.Base))
+		x.percentage(l.Base)
+		return nil
 	}
-	x.say("discount of plan %s: %s %% of usage and true-up, %s", x.line.Name, x.line.Pct, x.money(x.line.Base))
-	x.say("%s × %s ÷ 100", x.line.Base, x.line.Pct)
+	fixed, err := x.prorated("fixed discount")
+	if err != nil {
+		return err
+	}
+	left := x.before(LineUsage, LineTier, LineIncluded, LineCommitment, LineDiscount)
+	x.say("never more than there is to discount, %s", x.money(left))
+	x.say("-min(%s, %s) = %s", fixed, left, l.Amount)
+	return nil
 }
 
 func (x *explanation) credit() {
@@ -250,13 +343,16 @@ func (x *explanation) credit() {
 			if !c.Grant.ExpiresAt.IsZero() {
 				x.say("it expires at %s", c.Grant.ExpiresAt.Format("2006-01-02T15:04:05Z"))
 			}
+			due := x.all()
+			x.say("it pays at most what is due, %s", x.money(due))
+			x.say("-min(%s, %s) = %s", c.Remaining, due, x.line.Amount)
 		}
 	}
 }
 
 func (x *explanation) rounding() {
 	places, _ := MinorUnits(x.inv.Currency)
-	if x.line.Exact.Cmp(x.line.Amount) == 0 {
+	if x.exact.Equal(x.line.Amount.d) {
 		x.say("amount: %s", x.money(x.line.Amount))
 		return
 	}

@@ -132,10 +132,8 @@ func (l *life) close(t *rapid.T) {
 				t.Fatal(err)
 			}
 		}
-		for n := range inv.Lines {
-			if _, err := Explain(inv, n+1); err != nil {
-				t.Fatal(err)
-			}
+		if err := checkExplained(inv); err != nil {
+			t.Fatal(err)
 		}
 	} else if !errors.Is(err, ErrNothingToBill) {
 		t.Fatal(err)

@@ -278,6 +278,9 @@ func (s *scenario) finish() {
 	if s.err != nil {
 		s.t.Errorf("%s: before the next command: %v", s.at, s.err)
 	}
+	if err := checkExplained(s.got); err != nil {
+		s.t.Errorf("%s: before the next command: %v", s.at, err)
+	}
 	var lines, transfers, segments []string
 	for i := range s.got.Lines {
 		lines = append(lines, lineText(&s.got.Lines[i], s.org.currency))

@@ -20,5 +20,5 @@ func (n *Node) InvoicePDF(inv ledger.Invoice, language documents.Language) ([]by
 	if err != nil {
 		return nil, err
 	}
-	return documents.InvoicePDF(inv, parties, language)
+	return documents.InvoicePDF(inv, at.WrittenOff, parties, language)
 }

@@ -37,6 +37,14 @@ type adminCmd struct {
 	CreditLimit adminCreditLimitCmd `cmd:"" help:"Credit of prepaid orgs."`
 }
 
+// needsReason refuses what an auditor will ask about unless it says why.
+func (c *adminCmd) needsReason(what string) error {
+	if c.Reason == "" {
+		return fmt.Errorf("%s needs a reason: say --reason", what)
+	}
+	return nil
+}
+
 // session is an admin command at work.
 type session struct {
 	*node.Node

@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+
+	"github.com/google/uuid"
 
 	"aione/billing"
 	"aione/documents"
@@ -65,32 +67,37 @@ func (c *exportDays) selection(s *session) (billing.Org, documents.Selection, er
 	return org, x, nil
 }
 
-// write writes an export where it goes: whole, or with an error. With --json it is
-// one string in an object.
-func (c *exportTo) write(out *output, export func(w io.Writer) error) (err error) {
+// write writes an export where it goes. A file is there when all of it is, and what
+// was there before stays until then.
+func (c *exportTo) write(out *output, export func(w io.Writer) error) error {
 	if c.Out == "" {
 		if out.json {
 			return fmt.Errorf("an export is CSV: name a file with --out to have it beside --json")
 		}
 		return c.marked(out.stdout, export)
 	}
-	f, err := os.Create(c.Out)
+	path := c.Out + ".part"
+	at, err := os.Stat(c.Out)
+	device := err == nil && !at.Mode().IsRegular()
+	if device { // a pipe or a terminal is written to, not replaced
+		path = c.Out
+	}
+	f, err := os.Create(path)
 	if err != nil {
 		return fmt.Errorf("write the export: %w", err)
 	}
-	defer func() {
-		if closeErr := f.Close(); err == nil {
-			err = closeErr
-		}
-	}()
-	if err := c.marked(f, export); err != nil {
+	err = errors.Join(c.marked(f, export), f.Close())
+	switch {
+	case device:
+	case err == nil:
+		err = os.Rename(path, c.Out)
+	default:
+		err = errors.Join(err, os.Remove(path))
+	}
+	if err != nil {
 		return err
 	}
-	if out.json {
-		return json.NewEncoder(out.stdout).Encode(map[string]string{"file": c.Out})
-	}
-	out.say("%s", c.Out)
-	return nil
+	return out.result(map[string]string{"file": c.Out}, func() { out.say("%s", c.Out) })
 }
 
 func (c *exportTo) marked(w io.Writer, export func(w io.Writer) error) error {
@@ -111,21 +118,34 @@ func (c *exportFocusCmd) Run(ctx context.Context, g *globals, out *output) error
 		return err
 	}
 	defer s.Close()
-	_, x, err := c.selection(s)
+	org, x, err := c.selection(s)
 	if err != nil {
 		return err
 	}
-	return c.write(out, func(w io.Writer) error {
-		return documents.Focus(w, s.Book, x, func(model string) string {
+	teams, err := s.Book.Teams(org.ID)
+	if err != nil {
+		return err
+	}
+	names := make(map[uuid.UUID]string, len(teams))
+	for _, t := range teams {
+		names[t.ID] = t.Name
+	}
+	from := documents.FocusSources{
+		TeamNames: names,
+		Maker: func(model string) string {
 			m, _ := s.Catalog.Resolve(model)
 			return m.Provider
-		})
-	})
+		},
+		UsedByTeam: func(inv ledger.Invoice) ([]ledger.TeamQuantity, error) {
+			return s.Projection.TeamQuantities(ctx, s.Book.InputsQueryOf(inv))
+		},
+	}
+	return c.write(out, func(w io.Writer) error { return documents.Focus(w, s.Book, x, from) })
 }
 
 type exportJournalCmd struct {
 	exportDays
-	Chart string `type:"existingfile" help:"JSON file with account codes and names by kind of account. Default: the usual numbers of Chinese companies."`
+	Chart string `type:"existingfile" help:"JSON file with your account codes and names by kind of account, such as {\"cash\":{\"code\":\"1002\",\"name\":\"Bank\"}}. What it leaves out has the usual numbers of Chinese companies."`
 }
 
 // Run exports journals.
@@ -136,11 +156,9 @@ func (c *exportJournalCmd) Run(ctx context.Context, g *globals, out *output) err
 		if err != nil {
 			return fmt.Errorf("read the chart of accounts: %w", err)
 		}
-		var own documents.Chart
-		if err := json.Unmarshal(body, &own); err != nil {
+		if chart, err = documents.ParseChart(body); err != nil {
 			return fmt.Errorf("read the chart of accounts in %s: %w", c.Chart, err)
 		}
-		chart = chart.With(own)
 	}
 	s, err := g.admin(ctx, out, "")
 	if err != nil {

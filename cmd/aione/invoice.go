@@ -194,6 +194,9 @@ func (c *adminInvoiceVoidCmd) Run(ctx context.Context, g *globals, out *output, 
 
 // credit issues a credit note.
 func (c *invoiceRef) credit(ctx context.Context, g *globals, out *output, admin *adminCmd, lines []ledger.CreditLine, o once) error {
+	if err := admin.needsReason("a credit note"); err != nil {
+		return err
+	}
 	s, inv, err := g.invoiceOf(ctx, out, admin.Reason, c.Invoice)
 	if err != nil {
 		return err
@@ -235,6 +238,9 @@ type adminInvoiceWriteOffCmd struct {
 
 // Run gives up a receivable.
 func (c *adminInvoiceWriteOffCmd) Run(ctx context.Context, g *globals, out *output, admin *adminCmd) error {
+	if err := admin.needsReason("a write-off"); err != nil {
+		return err
+	}
 	s, inv, err := g.invoiceOf(ctx, out, admin.Reason, c.Invoice)
 	if err != nil {
 		return err
@@ -283,6 +289,9 @@ func (c *adminInvoiceRerateCmd) remedy(id uuid.UUID) (billing.ReRate, error) {
 
 // Run works a correction out, and carries it out if told so.
 func (c *adminInvoiceRerateCmd) Run(ctx context.Context, g *globals, out *output, admin *adminCmd) error {
+	if err := admin.needsReason("a correction"); err != nil {
+		return err
+	}
 	s, inv, err := g.invoiceOf(ctx, out, admin.Reason, c.Invoice)
 	if err != nil {
 		return err

@@ -35,6 +35,9 @@ func (o *output) invoices(title string, book *billing.Book, invoices []ledger.In
 		if err != nil {
 			status = ledger.Status(err.Error())
 		}
+		if status == ledger.StatusPaid && !at.WrittenOff.IsZero() {
+			status += ledger.Status(", " + at.WrittenOff.Format(inv.Currency) + " written off")
+		}
 		rows = append(rows, []string{inv.Number, inv.Period.FirstDay().String(), inv.Period.LastDay().String(),
 			fmt.Sprint(len(inv.Lines)), inv.Total.Format(inv.Currency), at.Due.Format(inv.Currency), inv.Currency, string(status), inv.DueDate.String()})
 	}
