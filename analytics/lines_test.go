@@ -24,7 +24,7 @@ func TestLineEventsAddUpToTheLine(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 9))
 	var cuts []uint64
 	for range 3 {
-		c.publish(r, rounds(8, 30))
+		c.publish(r, rounds(4, 30))
 		cuts = append(cuts, r.end())
 	}
 	r.ingest()
@@ -47,7 +47,10 @@ func TestLineEventsAddUpToTheLine(t *testing.T) {
 		}
 		want := r.wantInputs(c.oracle.counted, q).Quantities
 		teams = max(teams, r.wantTeamQuantities(c.oracle.counted, q, want))
-		for _, g := range want {
+		for n, g := range want {
+			if (n+int(seed%4))%rounds(4, 1) > 0 {
+				continue // one in four
+			}
 			for bucket, want := range map[ledger.Bucket]uint64{
 				ledger.BucketInput: g.Tokens.Input, ledger.BucketCacheRead: g.Tokens.CacheRead, ledger.BucketCacheWrite5m: g.Tokens.CacheWrite5m,
 				ledger.BucketCacheWrite1h: g.Tokens.CacheWrite1h, ledger.BucketOutput: g.Tokens.Output, ledger.BucketReasoning: g.Tokens.Reasoning,

@@ -268,17 +268,21 @@ func (b *gatewayBench) added(ctx context.Context, g *Gateway) error {
 	return nil
 }
 
-// lasting is less for a smaller size.
+// share is less than 1 for a smaller size.
+func (b *gatewayBench) share() float64 {
+	return math.Min(1, float64(b.o.size(gatewayRequests))/gatewayRequests)
+}
+
 func (b *gatewayBench) lasting() time.Duration {
-	share := math.Min(1, float64(b.o.size(gatewayRequests))/gatewayRequests)
-	return max(time.Duration(share*float64(loadLasts)), 20*time.Millisecond)
+	return max(time.Duration(b.share()*float64(loadLasts)), 20*time.Millisecond)
 }
 
 // chunks compares how long chunks of streams are on their way, in turns.
 func (b *gatewayBench) chunks(ctx context.Context, g *Gateway) error {
 	var p50s, p99s []float64
-	for i := range streamRounds {
-		b.o.Step(fmt.Sprintf("round %d of %d: %d streams of %d chunks through either", i+1, streamRounds, streamsAtOnce, streamChunks))
+	rounds := int(math.Ceil(b.share() * streamRounds))
+	for i := range rounds {
+		b.o.Step(fmt.Sprintf("round %d of %d: %d streams of %d chunks through either", i+1, rounds, streamsAtOnce, streamChunks))
 		ours, err := b.gateway.streams(ctx)
 		if err != nil {
 			return err

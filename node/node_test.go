@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"flag"
 	"io"
 	"net/http"
 	"os"
@@ -13,13 +14,20 @@ import (
 	"aione/keys"
 )
 
-func TestMain(m *testing.M) { os.Exit(embedded.TestMain(m)) }
+// These tests wait, mostly, so more of them may run at once than there are
+// processors; a -parallel that is given wins, as it is parsed after.
+func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", "4"); err != nil {
+		panic(err)
+	}
+	os.Exit(embedded.TestMain(m))
+}
 
-// up starts a node with its API and its ingester for one test; change may set the
-// API up differently.
+// up starts a node with its API and its ingester for one test, on a NATS of its own
+// and in the ClickHouse that these tests share; change may set the API up differently.
 func up(t *testing.T, change ...func(*ServeConfig)) (*Node, *API, Bootstrap) {
 	t.Helper()
-	n, api := serve(t, EngineConfig{DataDir: t.TempDir(), Shards: 1, Replicas: 1}, change...)
+	n, api := serve(t, EngineConfig{DataDir: t.TempDir(), ClickHouseDSN: embedded.OpenClickHouse(t).DSN, Shards: 1, Replicas: 1}, change...)
 	first, err := n.Bootstrap(context.Background())
 	if err != nil {
 		t.Fatal(err)
