@@ -51,8 +51,16 @@ var shared struct {
 //
 // Every test package that opens engines needs it: the engine's child is the
 // test binary itself, and the shared engine must end with the tests.
+//
+// Tests wait for engines, mostly, so more of them may run at once than there are
+// processors; a -parallel that is given wins, as it is parsed after.
 func TestMain(m interface{ Run() int }) int {
 	RunChildIfAsked()
+	if parallel := flag.Lookup("test.parallel"); parallel != nil && !flag.Parsed() {
+		if err := parallel.Value.Set("4"); err != nil {
+			panic(err)
+		}
+	}
 	code := m.Run()
 	if shared.clickHouse != nil {
 		shared.clickHouse.Close()

@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"flag"
 	"io"
 	"net/http"
 	"os"
@@ -14,14 +13,7 @@ import (
 	"aione/keys"
 )
 
-// These tests wait, mostly, so more of them may run at once than there are
-// processors; a -parallel that is given wins, as it is parsed after.
-func TestMain(m *testing.M) {
-	if err := flag.Set("test.parallel", "4"); err != nil {
-		panic(err)
-	}
-	os.Exit(embedded.TestMain(m))
-}
+func TestMain(m *testing.M) { os.Exit(embedded.TestMain(m)) }
 
 // up starts a node with its API and its ingester for one test, on a NATS of its own
 // and in the ClickHouse that these tests share; change may set the API up differently.
