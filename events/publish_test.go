@@ -54,6 +54,28 @@ func TestConcurrentPublishersShareMessages(t *testing.T) {
 	}
 }
 
+// Requests that come one after the other, within a linger, share a message too.
+func TestAdmissionsLinger(t *testing.T) {
+	b := startBox(t)
+	l := b.open(Options{})
+	ctx := bounded(t)
+	const requests = 200
+	errs := make(chan error, requests)
+	for range requests {
+		u := someUsages(1)[0]
+		go func() { errs <- l.Admit(ctx, Admission{ID: u.ID, Estimate: u, Deadline: time.Minute}) }()
+		time.Sleep(admitLinger / 20)
+	}
+	for range requests {
+		if err := <-errs; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if messages, err := l.AdmissionsEnd(ctx); err != nil || messages > requests/4 {
+		t.Errorf("%d admissions in %d messages, %v", requests, messages, err)
+	}
+}
+
 func TestLargeBatchesAreSplit(t *testing.T) {
 	b := startBoxWith(t, embedded.NATSOptions{PayloadMaxBytes: 64 << 10})
 	l := b.open(Options{})
@@ -228,7 +250,7 @@ func TestCloseFlushesAndRefuses(t *testing.T) {
 // blockedCommitter is stuck in its first write until released.
 func blockedCommitter(t *testing.T) (c *committer, release func()) {
 	gate := make(chan struct{})
-	c = newCommitter(nil, "USAGE.0", 1<<20, testBound, testBound)
+	c = newCommitter(nil, "USAGE.0", 1<<20, testBound, testBound, 0)
 	var writes atomic.Int32
 	c.publish = func(ctx context.Context, m *nats.Msg) error { writes.Add(1); <-gate; return nil }
 	if err := c.submit(bounded(t), onePending()); err != nil {
