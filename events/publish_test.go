@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -54,26 +55,36 @@ func TestConcurrentPublishersShareMessages(t *testing.T) {
 	}
 }
 
-// Requests that come one after the other, within a linger, share a message too.
-func TestAdmissionsLinger(t *testing.T) {
-	b := startBox(t)
-	l := b.open(Options{})
-	ctx := bounded(t)
-	const requests = 200
-	errs := make(chan error, requests)
-	for range requests {
-		u := someUsages(1)[0]
-		go func() { errs <- l.Admit(ctx, Admission{ID: u.ID, Estimate: u, Deadline: time.Minute}) }()
-		time.Sleep(admitLinger / 20)
-	}
-	for range requests {
-		if err := <-errs; err != nil {
-			t.Fatal(err)
+// Requests that come one after the other within a linger share a message too, and
+// the first of them waits no longer than that.
+func TestLinger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const linger, requests = time.Millisecond, 100
+		messages := 0
+		c := newCommitter(nil, "ADMITTED", 1<<20, testBound, testBound, linger)
+		c.publish = func(context.Context, *nats.Msg) error { messages++; return nil }
+		var callers sync.WaitGroup
+		for range requests {
+			p := onePending()
+			if err := c.submit(t.Context(), p); err != nil {
+				t.Fatal(err)
+			}
+			at := time.Now()
+			callers.Go(func() {
+				if err := p.wait(t.Context()); err != nil || time.Since(at) > linger {
+					t.Errorf("%v after %s", err, time.Since(at))
+				}
+			})
+			time.Sleep(linger / 10)
 		}
-	}
-	if messages, err := l.AdmissionsEnd(ctx); err != nil || messages > requests/4 {
-		t.Errorf("%d admissions in %d messages, %v", requests, messages, err)
-	}
+		callers.Wait()
+		if messages < requests/11 || messages > requests/9 {
+			t.Errorf("%d requests in %d messages", requests, messages)
+		}
+		if err := c.close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func TestLargeBatchesAreSplit(t *testing.T) {
