@@ -13,9 +13,9 @@ import (
 )
 
 // committer makes events of concurrent callers durable with one message, and so
-// one fsync, for many: group commit. There is no linger: while one message is
+// one fsync, for many: group commit. Usage does not linger: while one message is
 // being written the next one fills, so the fsync itself is the batching window
-// and a lone caller waits for nothing.
+// and a lone caller waits for nothing. Admissions do, see admitLinger.
 //
 // One message is in flight at a time. Two were measured: they halve the events a
 // message carries and, the server writing one after the other anyway, lost up to
@@ -26,6 +26,7 @@ type committer struct {
 	limitBytes    int // of the frames of one message
 	confirmWithin time.Duration
 	attempt       time.Duration // bounds one attempt; a retry sends the same bytes and id
+	linger        time.Duration // how long a message waits for more
 
 	in      chan *pending
 	closing chan struct{} // closed first: lets go of callers that wait for a place in the queue
@@ -44,17 +45,21 @@ const (
 	// merely slow costs nothing but a duplicate that the log drops by its id.
 	publishAttempt = 2 * time.Second
 	retryPause     = 50 * time.Millisecond
+	// admitLinger lets more requests share the fsync of an admission, which would
+	// otherwise get in the way of the usage that clients wait for. Only the start of a
+	// stream waits for an admission, and no provider starts one sooner.
+	admitLinger = time.Millisecond
 	// messageBytesMax keeps messages moderate where the server would allow more.
 	messageBytesMax = 2 << 20
 )
 
-func newCommitter(js jetstream.JetStream, subject string, limitBytes int, confirmWithin, attempt time.Duration) *committer {
+func newCommitter(js jetstream.JetStream, subject string, limitBytes int, confirmWithin, attempt, linger time.Duration) *committer {
 	c := &committer{
 		publish: func(ctx context.Context, m *nats.Msg) error {
 			_, err := js.PublishMsg(ctx, m)
 			return err
 		},
-		subject: subject, confirmWithin: confirmWithin, attempt: attempt,
+		subject: subject, confirmWithin: confirmWithin, attempt: attempt, linger: linger,
 		limitBytes: min(limitBytes, messageBytesMax) - envelopeHeaderSize - binary.MaxVarintLen64,
 		in:         make(chan *pending, committerQueue),
 		closing:    make(chan struct{}),
@@ -168,6 +173,7 @@ func (c *committer) loop() {
 				return
 			}
 		}
+		c.pause()
 		batch := []*pending{first}
 		count, size := first.count, len(first.frames)
 	fill:
@@ -192,6 +198,18 @@ func (c *committer) loop() {
 		for _, p := range batch {
 			p.result <- err
 		}
+	}
+}
+
+func (c *committer) pause() {
+	if c.linger <= 0 {
+		return
+	}
+	t := time.NewTimer(c.linger)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-c.closing:
 	}
 }
 

@@ -110,9 +110,9 @@ func Open(ctx context.Context, nc *nats.Conn, o Options) (*Log, error) {
 		return nil, err
 	}
 	for shard := range o.Shards {
-		l.usage = append(l.usage, newCommitter(js, usageSubject(shard), limit, o.ConfirmWithin, l.attempt))
+		l.usage = append(l.usage, newCommitter(js, usageSubject(shard), limit, o.ConfirmWithin, l.attempt, 0))
 	}
-	l.admits = newCommitter(js, admissionSubject, limit, o.ConfirmWithin, l.attempt)
+	l.admits = newCommitter(js, admissionSubject, limit, o.ConfirmWithin, l.attempt, admitLinger)
 	return l, nil
 }
 
@@ -245,7 +245,8 @@ func (l *Log) submitUsage(ctx context.Context, us []Usage) (waits []*pending, er
 	return waits, err
 }
 
-// Admit makes an admission durable; the errors are those of Publish.
+// Admit makes an admission durable, a little later than Publish would, with those of
+// others; the errors are those of Publish.
 func (l *Log) Admit(ctx context.Context, a Admission) error {
 	if err := a.Validate(); err != nil {
 		return fmt.Errorf("admit: %w", err)

@@ -228,7 +228,7 @@ func TestCloseFlushesAndRefuses(t *testing.T) {
 // blockedCommitter is stuck in its first write until released.
 func blockedCommitter(t *testing.T) (c *committer, release func()) {
 	gate := make(chan struct{})
-	c = newCommitter(nil, "USAGE.0", 1<<20, testBound, testBound)
+	c = newCommitter(nil, "USAGE.0", 1<<20, testBound, testBound, 0)
 	var writes atomic.Int32
 	c.publish = func(ctx context.Context, m *nats.Msg) error { writes.Add(1); <-gate; return nil }
 	if err := c.submit(bounded(t), onePending()); err != nil {

@@ -82,6 +82,7 @@ func (s *watched) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 type tap struct {
 	*events.Log
 	onAdmit, onPublish atomic.Pointer[func(context.Context) error]
+	admitted           sync.Map // of the ids of admissions that are durable
 }
 
 func (l *tap) Admit(ctx context.Context, a events.Admission) error {
@@ -90,7 +91,11 @@ func (l *tap) Admit(ctx context.Context, a events.Admission) error {
 			return err
 		}
 	}
-	return l.Log.Admit(ctx, a)
+	err := l.Log.Admit(ctx, a)
+	if err == nil {
+		l.admitted.Store(a.ID, true)
+	}
+	return err
 }
 
 func (l *tap) Publish(ctx context.Context, us []events.Usage) error {
@@ -409,6 +414,32 @@ func (b *bench) soon(id uuid.UUID) events.Usage {
 	}
 	b.t.Fatalf("no usage event for request %s", id)
 	return events.Usage{}
+}
+
+// admitted waits for the admissions of requests: plain answers do not.
+func (b *bench) admitted(of ...*answer) {
+	b.t.Helper()
+	for _, a := range of {
+		for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+			if _, ok := b.tap.admitted.Load(a.id); ok {
+				break
+			}
+			if time.Now().After(end) {
+				b.t.Fatalf("no admission of request %s", a.id)
+			}
+		}
+	}
+}
+
+// count is the number of admissions once there are as many as expected, or too long
+// has passed.
+func (b *bench) count(expected int) int {
+	b.t.Helper()
+	n := len(b.admissions())
+	for end := time.Now().Add(20 * time.Second); n < expected && time.Now().Before(end); n = len(b.admissions()) {
+		time.Sleep(5 * time.Millisecond)
+	}
+	return n
 }
 
 // admissions reads the whole stream of admissions.

@@ -259,7 +259,7 @@ func TestOverload(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, func(c *gateway.Config) { c.MaxInFlight = 1 })
 	release := make(chan struct{})
-	b.hold(&b.tap.onAdmit, release)
+	b.hold(&b.tap.onPublish, release)
 	first := make(chan *answer)
 	go func() { first <- b.ask(b.secret, body(false, `{}`)) }()
 	for b.upstream.calls.Load() == 0 {

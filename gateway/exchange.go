@@ -156,7 +156,7 @@ func (x *exchange) admissible(key keys.Key) *apiError {
 }
 
 // run runs the admission and the attempts at once; nothing of an answer goes to the
-// client before the admission is there.
+// client before the admission is durable, or the usage itself.
 func (x *exchange) run(w http.ResponseWriter, r *http.Request) {
 	x.watch.start(r.Context(), x.gateway.config.Timeouts)
 	defer x.watch.stop()
@@ -165,6 +165,7 @@ func (x *exchange) run(w http.ResponseWriter, r *http.Request) {
 	go func() {
 		err := x.admit(r.Context())
 		if err != nil {
+			x.log().Error("the admission is not durable", "error", err)
 			x.watch.cancel(err) // nothing the upstream sends can be used now
 		}
 		admitted <- err
@@ -260,7 +261,7 @@ func (x *exchange) admit(ctx context.Context) error {
 // all the same, settled at nothing. If that fails too the sweeper bills the
 // prompt, as for any request the log knows to be admitted and no more.
 func (x *exchange) refuse(w http.ResponseWriter, err error) {
-	x.log().Error("the admission is not durable, the request is refused", "error", err)
+	x.log().Error("the request is refused without its admission", "error", err)
 	writeError(w, x.client, errNotDurable)
 	_ = http.NewResponseController(w).Flush() // best effort: the end of the handler flushes too
 	_ = x.settle(result{outcome: events.OutcomeUpstreamError, nothing: true})

@@ -126,7 +126,7 @@ func TestLimits(t *testing.T) {
 	if c, settled := l.last(t); !c.Cost.IsZero() || c.Tokens == 0 || !strings.HasSuffix(settled, " 0") {
 		t.Errorf("sandbox %s: claim %+v settled %s", a.id, c, settled)
 	}
-	if n := len(b.admissions()); n != len(l.claims) {
+	if n := b.count(len(l.claims)); n != len(l.claims) {
 		t.Errorf("%d admissions for %d claims", n, len(l.claims))
 	}
 }
@@ -237,7 +237,7 @@ func TestContextLength(t *testing.T) {
 			t.Errorf("%s, %d words: %d %s", c.s.dialect, c.words, a.status, a.raw)
 		}
 	}
-	if n := len(b.admissions()); n != 3 || len(l.claims) != 3 {
+	if n := b.count(3); n != 3 || len(l.claims) != 3 {
 		t.Errorf("%d admissions and %d claims, want 3", n, len(l.claims))
 	}
 }

@@ -21,9 +21,9 @@ var answers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 // answerKeptMax is the largest buffer that is used again.
 const answerKeptMax = 256 << 10
 
-// relayPlain holds the whole answer back until its usage is durable, and the
-// admission, which goes on meanwhile. If over, the request is answered and settled;
-// see once.
+// relayPlain holds the whole answer back until its usage is durable. That says all
+// that the admission does and more, so nobody waits for the admission too; it gets
+// to the log by itself. If over, the request is answered and settled; see once.
 func (x *exchange) relayPlain(w http.ResponseWriter, resp *http.Response) (f failure, over bool) {
 	b := answers.Get().(*bytes.Buffer)
 	defer func() {
@@ -50,14 +50,9 @@ func (x *exchange) relayPlain(w http.ResponseWriter, resp *http.Response) (f fai
 	if x.clientGone() {
 		r.outcome = events.OutcomeCancelled
 	}
-	settled, admitted := x.settle(r), x.admitted()
-	if settled != nil {
+	if err := x.settle(r); err != nil {
 		writeError(w, x.client, errNotDurable)
 		return failure{}, true
-	}
-	if admitted != nil {
-		// It is billed, and provably so: the client is to have what it pays for.
-		x.log().Error("the admission is not durable, but the usage is", "error", admitted)
 	}
 	x.writePlain(w, body)
 	return failure{}, true

@@ -52,7 +52,7 @@ func (b *bench) kill(n int) {
 	f := func(context.Context) error { return events.ErrClosed }
 	b.tap.onPublish.Store(&f)
 	for range n {
-		b.ask(b.secret, body(false, counted))
+		b.admitted(b.ask(b.secret, body(false, counted)))
 	}
 	b.tap.onPublish.Store(nil)
 }
@@ -61,7 +61,7 @@ func TestSweeperSettlesTheAbandoned(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, nil)
 	for range 3 {
-		b.ask(b.secret, body(false, counted))
+		b.admitted(b.ask(b.secret, body(false, counted)))
 	}
 	b.kill(2)
 	b.ask(b.secret, body(true, counted))
@@ -159,7 +159,7 @@ func (s together) CaughtUp(ctx context.Context) error {
 func TestSweeperNeedsTheRows(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, nil)
-	b.ask(b.secret, body(false, counted))
+	b.admitted(b.ask(b.secret, body(false, counted)))
 	behind := errors.New("the rows are behind")
 	checkpoint := gateway.FileCheckpoint{Path: filepath.Join(t.TempDir(), "sweeper")}
 	s, r := b.sweeper(time.Now().Add(24*time.Hour), checkpoint)
@@ -223,7 +223,7 @@ func TestSweeperPassesDamage(t *testing.T) {
 func TestSweeperIsNotHeldUpForEver(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, nil)
-	b.ask(b.secret, body(false, counted))
+	b.admitted(b.ask(b.secret, body(false, counted)))
 	a := b.admissions()[0]
 	a.ID = events.NewID()
 	a.Estimate.ID = a.ID
