@@ -81,6 +81,11 @@ func decodeChat(body []byte) (*chatCompletion, error) {
 	if err := json.Unmarshal(body, &c); err != nil {
 		return nil, badRequest("invalid_type", "", "The request is not a chat completion: a field has the wrong type.")
 	}
+	for i := range c.Tools {
+		if typ := c.Tools[i].Type; typ != "function" && typ != "" {
+			return nil, notTranslated("tools", fmt.Sprintf("A tool of type %q", shown(typ)))
+		}
+	}
 	return &c, nil
 }
 

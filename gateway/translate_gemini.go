@@ -181,7 +181,11 @@ func (r *generateRequest) add(m *chatMessage, names map[string]string) error {
 			quoted, _ := jsontext.AppendQuote(nil, text) // was decoded, so it is UTF-8
 			result = fmt.Appendf(nil, `{"result":%s}`, quoted)
 		}
-		parts = []generatePart{{Response: &generateCall{Name: names[m.ToolCallID], Response: result}}}
+		name, called := names[m.ToolCallID]
+		if !called {
+			return badRequest("invalid_value", "messages", "A message of role tool answers no tool call before it: its tool_call_id is %q.", shown(m.ToolCallID))
+		}
+		parts = []generatePart{{Response: &generateCall{Name: name, Response: result}}}
 	case "assistant":
 		role = "model"
 		for i := range m.ToolCalls {

@@ -115,6 +115,8 @@ func TestTranslatedRequests(t *testing.T) {
 	for _, c := range []struct{ model, more, param string }{
 		{"opus-4-6", `,"n":2`, "n"},
 		{"opus-4-6", `,"response_format":{"type":"json_object"}`, "response_format"},
+		{"opus-4-6", `,"tools":[{"type":"custom","custom":{"name":"f"}}]`, "tools"},
+		{"small", `,"tools":[{"type":"web_search"}]`, "tools"},
 		{"small", `,"messages2":[],"stop":7.5,"tools":{}`, ""},
 	} {
 		a := speeches[0].ask(b, b.secret, ask{model: c.model, more: c.more})
@@ -136,6 +138,10 @@ func TestTranslatedRequests(t *testing.T) {
 	}
 	if n := b.upstream.calls.Load() - calls; n > 1 {
 		t.Errorf("%d refused requests reached the upstream", n)
+	}
+	a := b.ask(b.secret, `{"model":"small","messages":[{"role":"user","content":"hi"},{"role":"tool","tool_call_id":"of nobody","content":"x"}]}`)
+	if a.status != 400 || !strings.Contains(a.raw, "of nobody") {
+		t.Errorf("a result without its call: %d %s", a.status, a.raw)
 	}
 	for _, u := range b.usages() {
 		if u.HTTPStatus == 0 && !u.Cost.IsZero() {
