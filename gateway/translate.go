@@ -63,6 +63,15 @@ type chatCall struct {
 		Name      string `json:"name,omitempty"`
 		Arguments string `json:"arguments"`
 	} `json:"function"`
+	Extra *extraContent `json:"extra_content,omitempty"`
+}
+
+// extraContent is where Google's own translation keeps the signature of a thought:
+// its newer models refuse a conversation whose tool calls have lost theirs.
+type extraContent struct {
+	Google struct {
+		ThoughtSignature string `json:"thought_signature,omitempty"`
+	} `json:"google"`
 }
 
 func newCall(id, name, arguments string) chatCall {

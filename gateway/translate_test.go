@@ -3,6 +3,9 @@ package gateway_test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"reflect"
 	"strings"
 	"testing"
@@ -160,4 +163,36 @@ func sameJSON(t *testing.T, a, b string) bool {
 		t.Fatal(err)
 	}
 	return reflect.DeepEqual(x, y)
+}
+
+// TestThoughtSignatures: what Gemini signs a tool call with comes back to it.
+func TestThoughtSignatures(t *testing.T) {
+	t.Parallel()
+	answer := `{"candidates":[{"content":{"role":"model","parts":[{"functionCall":{"name":"look","args":{}},"thoughtSignature":"c2lnbmVk"}]},"finishReason":"STOP"}],` +
+		`"usageMetadata":{"promptTokenCount":3,"candidatesTokenCount":2},"responseId":"r1"}`
+	var sent string
+	gemini := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body := must(io.ReadAll(r.Body))
+		sent = string(body)
+		if strings.HasSuffix(r.URL.Path, ":streamGenerateContent") {
+			w.Header().Set("Content-Type", "text/event-stream")
+			_, _ = io.WriteString(w, "data: "+answer+"\n\n")
+			return
+		}
+		_, _ = io.WriteString(w, answer)
+	}))
+	t.Cleanup(gemini.Close)
+	b := newBench(t, func(c *gateway.Config) {
+		c.Routes["small"] = gateway.Route{Upstreams: []gateway.Upstream{{Name: "g", BaseURL: gemini.URL + "/v1beta", Dialect: gateway.DialectGemini}}}
+	})
+	const kept = `"extra_content":{"google":{"thought_signature":"c2lnbmVk"}}`
+	for _, stream := range []bool{false, true} {
+		if a := speeches[0].ask(b, b.secret, ask{stream: stream}); a.status != 200 || !strings.Contains(a.raw, kept) {
+			t.Errorf("stream %v: %d %s", stream, a.status, a.raw)
+		}
+	}
+	b.ask(b.secret, `{"model":"small","messages":[{"role":"user","content":"hi"},{"role":"assistant","tool_calls":[{"id":"c1","type":"function","function":{"name":"look","arguments":"{}"},`+kept+`}]},{"role":"tool","tool_call_id":"c1","content":"x"}]}`)
+	if !strings.Contains(sent, `"thoughtSignature":"c2lnbmVk"`) {
+		t.Errorf("the upstream got %s", sent)
+	}
 }
