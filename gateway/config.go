@@ -170,9 +170,9 @@ type Config struct {
 	AnswerBytesMax int64 // of a plain answer; default 64 MiB
 	EventBytesMax  int   // of one event of a stream; default 8 MiB
 	MaxInFlight    int   // requests at once, drained ones too; default 4096
-	// CompletionTokensMax is what is claimed from the limits for an answer when the
-	// request names no limit of its own; less if the model's context is less;
-	// default 32768. A model that writes more is billed what it wrote.
+	// CompletionTokensMax is what is claimed from the limits for an answer when neither
+	// the request nor the catalog says how long it may be; less if the model's context
+	// is less; default 32768. A model that writes more is billed what it wrote.
 	CompletionTokensMax uint64
 
 	Timeouts Timeouts

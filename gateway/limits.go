@@ -125,7 +125,7 @@ func (q *request) promptCounted() uint64 {
 func (x *exchange) completionBound() uint64 {
 	each := x.request.completionMax
 	if each == 0 {
-		each = min(x.gateway.config.CompletionTokensMax, orElse(x.model.ContextLength, completionUnknown))
+		each = min(orElse(x.model.MaxOutputTokens, x.gateway.config.CompletionTokensMax), orElse(x.model.ContextLength, completionUnknown))
 	}
 	return each * uint64(x.request.choices)
 }

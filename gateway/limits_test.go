@@ -205,6 +205,29 @@ func TestHoldIsSettledWhateverHappens(t *testing.T) {
 	}
 }
 
+// TestClaimWithoutALimit: what names no limit may use what its model can write, or a
+// default for a model of which nobody said it.
+func TestClaimWithoutALimit(t *testing.T) {
+	t.Parallel()
+	l := &books{}
+	b := newBench(t, func(c *gateway.Config) { c.Limiter = l })
+	small, _ := b.catalog.Resolve("small")
+	for _, c := range []struct{ context, output, want uint64 }{
+		{200_000, 0, 32 << 10}, {200_000, 100_000, 100_000}, {50_000, 100_000, 50_000}, {20_000, 0, 20_000}, {200_000, 1000, 1000},
+	} {
+		small.ContextLength, small.MaxOutputTokens = c.context, c.output
+		if err := b.catalog.RegisterModel(t.Context(), b.log, small, catalog.By{Actor: "test", At: time.Now()}); err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range []speech{speeches[0], speeches[2]} {
+			s.ask(b, b.secret, ask{})
+			if got, _ := l.last(t); got.Tokens < c.want || got.Tokens > c.want+300 {
+				t.Errorf("%s, context %d, output %d: a claim of %d tokens", s.dialect, c.context, c.output, got.Tokens)
+			}
+		}
+	}
+}
+
 // TestContextLength: a request that cannot fit is refused before anything moves.
 // The model's context is 100 tokens.
 func TestContextLength(t *testing.T) {
