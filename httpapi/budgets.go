@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"aione/admission"
@@ -76,90 +77,64 @@ func (s *Server) byLimiter(caller keys.Key) admission.By {
 	return admission.By{Actor: by.Actor, Reason: by.Reason, At: by.At}
 }
 
-// budgetOf is whose budget a request is about. It returns a not-found error for a
-// team or key that is not the org's.
-func (s *Server) budgetOf(r *http.Request, scope admission.Scope) (org billing.Org, id uuid.UUID, err error) {
-	org, err = s.orgOf(r)
-	if err != nil {
-		return org, id, err
-	}
-	switch scope {
-	case admission.ScopeTeam:
-		if id, err = pathID(r, "team_id"); err == nil {
-			err = s.ownTeam(org.ID, id)
-		}
-	case admission.ScopeKey:
-		if id, err = pathID(r, "key_id"); err == nil {
-			_, err = s.config.Keys.Lookup(org.ID, id)
-		}
-	default:
-		id = org.ID
-	}
-	return org, id, err
+// account is what a budget is of.
+type account struct {
+	org   billing.Org
+	scope admission.Scope
+	id    uuid.UUID // of the org, team or key
 }
 
-// orgOf is the org in the path of an operator's route.
-func (s *Server) orgOf(r *http.Request) (billing.Org, error) {
-	id, err := pathID(r, "org_id")
-	if err != nil {
-		return billing.Org{}, err
+// accountOfPath is the account in the path. It returns a not-found error for a team
+// or key that is not the org's.
+func (s *Server) accountOfPath(scope admission.Scope) func(*http.Request, keys.Key) (account, error) {
+	return func(r *http.Request, caller keys.Key) (account, error) {
+		org, err := s.orgOfPath(r, caller)
+		if err != nil {
+			return account{}, err
+		}
+		a := account{org, scope, org.ID}
+		switch scope {
+		case admission.ScopeTeam:
+			if a.id, err = pathID(r, "team_id"); err == nil {
+				err = s.ownTeam(org.ID, a.id)
+			}
+		case admission.ScopeKey:
+			if a.id, err = pathID(r, "key_id"); err == nil {
+				_, err = s.config.Keys.Lookup(org.ID, a.id)
+			}
+		}
+		return a, err
 	}
-	return s.config.Orgs.Org(id)
 }
 
 // setBudget serves PUT …/budget of an org, team or key.
-func (s *Server) setBudget(scope admission.Scope) authorised {
-	return func(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
-		org, id, err := s.budgetOf(r, scope)
-		if err != nil {
-			return err
-		}
-		var req budgetRequest
-		if _, err := s.readCommand(w, r, caller, &req); err != nil {
-			return err
-		}
-		d := admission.BudgetSet{OrgID: org.ID, Scope: scope, ID: id}
-		if req.BudgetLimit != nil {
-			amount := req.BudgetLimit.decimal()
-			d.Amount = &amount
-		}
-		if err := s.config.Budgets.SetBudget(r.Context(), d, s.byLimiter(caller)); err != nil {
-			return err
-		}
-		return s.answerBudget(w, org, scope, id)
+func (s *Server) setBudget(ctx context.Context, a account, req *budgetRequest, by admission.By) error {
+	d := admission.BudgetSet{OrgID: a.org.ID, Scope: a.scope, ID: a.id}
+	if req.BudgetLimit != nil {
+		amount := req.BudgetLimit.decimal()
+		d.Amount = &amount
 	}
+	return s.config.Budgets.SetBudget(ctx, d, by)
 }
 
-// getBudget serves GET …/budget of an org, team or key.
-func (s *Server) getBudget(scope admission.Scope) authorised {
-	return func(w http.ResponseWriter, r *http.Request, _ keys.Key) error {
-		org, id, err := s.budgetOf(r, scope)
-		if err != nil {
-			return err
-		}
-		return s.answerBudget(w, org, scope, id)
-	}
-}
-
-func (s *Server) answerBudget(w http.ResponseWriter, org billing.Org, scope admission.Scope, id uuid.UUID) error {
-	zone, err := s.config.Orgs.Zone(org.ID)
+func (s *Server) budget(a account) (answer budgetResponse, err error) {
+	zone, err := s.config.Orgs.Zone(a.org.ID)
 	if err != nil {
-		return err
+		return answer, err
 	}
 	now := s.config.Now()
-	at, err := s.config.Standings.Standing(org.ID, scope, id, now)
+	at, err := s.config.Standings.Standing(a.org.ID, a.scope, a.id, now)
 	if err != nil {
-		return limitsUnavailable(err)
+		return answer, limitsUnavailable(err)
 	}
 	period := ledger.PeriodOf(now, zone)
-	answer := budgetResponse{OrgID: org.ID, Scope: string(scope), ID: id, Spent: at.Spent.String(), FrozenAmount: at.Held.String(),
-		Currency: org.Currency, PeriodStart: period.FirstDay().String(), PeriodEnd: period.LastDay().String()}
+	answer = budgetResponse{OrgID: a.org.ID, Scope: string(a.scope), ID: a.id, Spent: at.Spent.String(), FrozenAmount: at.Held.String(),
+		Currency: a.org.Currency, PeriodStart: period.FirstDay().String(), PeriodEnd: period.LastDay().String()}
 	if at.Limited {
 		limit := at.Limit.String()
 		answer.BudgetLimit = &limit
 	}
-	writeJSON(w, http.StatusOK, answer)
-	return nil
+	return answer, nil
 }
 
 // limitsUnavailable is a 503 while what has been spent is not known yet.
@@ -171,15 +146,7 @@ func limitsUnavailable(err error) error {
 }
 
 // setOrgLimits serves PUT /admin/v1/orgs/{org_id}/limits.
-func (s *Server) setOrgLimits(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
-	org, err := s.orgOf(r)
-	if err != nil {
-		return err
-	}
-	var req orgLimitsRequest
-	if _, err := s.readCommand(w, r, caller, &req); err != nil {
-		return err
-	}
+func (s *Server) setOrgLimits(ctx context.Context, org billing.Org, req *orgLimitsRequest, by admission.By) error {
 	var rates admission.Rates
 	if req.RPMLimit != nil {
 		rates.RPM = *req.RPMLimit
@@ -187,65 +154,80 @@ func (s *Server) setOrgLimits(w http.ResponseWriter, r *http.Request, caller key
 	if req.TPMLimit != nil {
 		rates.TPM = *req.TPMLimit
 	}
-	if err := s.config.Budgets.SetLimits(r.Context(), org.ID, rates, s.byLimiter(caller)); err != nil {
-		return err
-	}
-	return s.answerOrgLimits(w, org)
+	return s.config.Budgets.SetLimits(ctx, org.ID, rates, by)
 }
 
-// getOrgLimits serves GET /admin/v1/orgs/{org_id}/limits.
-func (s *Server) getOrgLimits(w http.ResponseWriter, r *http.Request, _ keys.Key) error {
-	org, err := s.orgOf(r)
-	if err != nil {
-		return err
-	}
-	return s.answerOrgLimits(w, org)
-}
-
-func (s *Server) answerOrgLimits(w http.ResponseWriter, org billing.Org) error {
+func (s *Server) orgLimits(org billing.Org) (orgLimitsResponse, error) {
 	inForce, set := s.config.Standings.OrgRates(org.ID, s.config.Now())
-	writeJSON(w, http.StatusOK, orgLimitsResponse{OrgID: org.ID, RPMLimit: limitOrNull(set.RPM), TPMLimit: limitOrNull(set.TPM),
-		EffectiveRPMLimit: limitOrNull(inForce.RPM), EffectiveTPMLimit: limitOrNull(inForce.TPM)})
-	return nil
+	return orgLimitsResponse{OrgID: org.ID, RPMLimit: limitOrNull(set.RPM), TPMLimit: limitOrNull(set.TPM),
+		EffectiveRPMLimit: limitOrNull(inForce.RPM), EffectiveTPMLimit: limitOrNull(inForce.TPM)}, nil
 }
 
 // setCreditLimit serves PUT /admin/v1/orgs/{org_id}/credit-limit.
-func (s *Server) setCreditLimit(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
-	org, err := s.orgOf(r)
-	if err != nil {
-		return err
-	}
-	var req creditLimitRequest
-	if _, err := s.readCommand(w, r, caller, &req); err != nil {
-		return err
-	}
-	if err := s.config.Budgets.SetCreditLimit(r.Context(), org.ID, req.CreditLimit.decimal(), s.byLimiter(caller)); err != nil {
-		return err
-	}
-	return s.answerCreditLimit(w, org)
+func (s *Server) setCreditLimit(ctx context.Context, org billing.Org, req *creditLimitRequest, by admission.By) error {
+	return s.config.Budgets.SetCreditLimit(ctx, org.ID, req.CreditLimit.decimal(), by)
 }
 
-// getCreditLimit serves GET /admin/v1/orgs/{org_id}/credit-limit.
-func (s *Server) getCreditLimit(w http.ResponseWriter, r *http.Request, _ keys.Key) error {
-	org, err := s.orgOf(r)
-	if err != nil {
-		return err
-	}
-	return s.answerCreditLimit(w, org)
-}
-
-func (s *Server) answerCreditLimit(w http.ResponseWriter, org billing.Org) error {
+func (s *Server) creditLimit(org billing.Org) (answer creditLimitResponse, err error) {
 	at, err := s.config.Standings.Standing(org.ID, admission.ScopeBalance, org.ID, s.config.Now())
 	if err != nil {
-		return limitsUnavailable(err)
+		return answer, limitsUnavailable(err)
 	}
-	answer := creditLimitResponse{OrgID: org.ID, FrozenAmount: at.Held.String(), Currency: org.Currency}
+	answer = creditLimitResponse{OrgID: org.ID, FrozenAmount: at.Held.String(), Currency: org.Currency}
 	if at.Limited {
 		limit, balance := at.Limit.Sub(at.Credit).String(), at.Credit.Sub(at.Spent).String()
 		answer.CreditLimit, answer.Balance = &limit, &balance
 	}
-	writeJSON(w, http.StatusOK, answer)
-	return nil
+	return answer, nil
+}
+
+// shownAndSet makes the two routes of something that operators look at and set: PUT
+// answers as GET does.
+func shownAndSet[About, Req, Answer any](
+	s *Server, path, what, title, example string,
+	about func(*http.Request, keys.Key) (About, error),
+	set func(context.Context, About, *Req, admission.By) error,
+	show func(About) (Answer, error),
+) []route {
+	var req Req
+	var answer Answer
+	at := route{path: path, tag: tagOperators, scope: keys.ScopeAdmin, answer: success{of: answer}}
+	get, put := at, at
+	get.method, get.id, get.summary = http.MethodGet, "get"+what, "Get "+title
+	put.method, put.id, put.summary = http.MethodPut, "set"+what, "Set "+title
+	put.doc = "In force in every process within a second. The same again changes nothing."
+	put.params, put.body = []param{idempotencyKey}, body{of: req, example: example}
+	put.refusals = []refusal{{status: http.StatusConflict, doc: "The Idempotency-Key was used for another request."}}
+	shown := func(w http.ResponseWriter, of About) error {
+		answer, err := show(of)
+		if err != nil {
+			return err
+		}
+		writeJSON(w, http.StatusOK, answer)
+		return nil
+	}
+	get.serve = func(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
+		of, err := about(r, caller)
+		if err != nil {
+			return err
+		}
+		return shown(w, of)
+	}
+	put.serve = func(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
+		of, err := about(r, caller)
+		if err != nil {
+			return err
+		}
+		var req Req
+		if _, err := s.readCommand(w, r, caller, &req); err != nil {
+			return err
+		}
+		if err := set(r.Context(), of, &req, s.byLimiter(caller)); err != nil {
+			return err
+		}
+		return shown(w, of)
+	}
+	return []route{get, put}
 }
 
 // budgetRoutes set and show what orgs, teams and keys may use.
@@ -253,16 +235,8 @@ func (s *Server) budgetRoutes() []route {
 	if s.config.Budgets == nil {
 		return nil
 	}
-	conflict := []refusal{{status: http.StatusConflict, doc: "The Idempotency-Key was used for another request."}}
-	var routes []route
-	add := func(path, what, title string, get, set authorised, in body, out any) {
-		routes = append(routes,
-			route{method: http.MethodGet, path: path, id: "get" + what, summary: "Get " + title, serve: get, answer: success{of: out}},
-			route{method: http.MethodPut, path: path, id: "set" + what, summary: "Set " + title, serve: set, params: []param{idempotencyKey},
-				doc:  "In force in every process within a second. The same again changes nothing.",
-				body: in, answer: success{of: out}, refusals: conflict})
-	}
 	const org = "/admin/v1/orgs/{org_id}"
+	var routes []route
 	for _, b := range []struct {
 		path, what, title string
 		scope             admission.Scope
@@ -271,14 +245,12 @@ func (s *Server) budgetRoutes() []route {
 		{org + "/teams/{team_id}/budget", "TeamBudget", "Budget of a Team", admission.ScopeTeam},
 		{org + "/keys/{key_id}/budget", "KeyBudget", "Budget of a Key", admission.ScopeKey},
 	} {
-		add(b.path, b.what, b.title, s.getBudget(b.scope), s.setBudget(b.scope), body{of: budgetRequest{}, example: `{"budget_limit":"1000.00"}`}, budgetResponse{})
+		routes = append(routes, shownAndSet(s, b.path, b.what, b.title, `{"budget_limit":"1000.00"}`,
+			s.accountOfPath(b.scope), s.setBudget, s.budget)...)
 	}
-	add(org+"/limits", "OrgLimits", "Rate Limits of an Organisation", s.getOrgLimits, s.setOrgLimits,
-		body{of: orgLimitsRequest{}, example: `{"rpm_limit":600,"tpm_limit":200000}`}, orgLimitsResponse{})
-	add(org+"/credit-limit", "CreditLimit", "Credit Limit", s.getCreditLimit, s.setCreditLimit,
-		body{of: creditLimitRequest{}, example: `{"credit_limit":"500.00"}`}, creditLimitResponse{})
-	for i := range routes {
-		routes[i].tag, routes[i].scope = tagOperators, keys.ScopeAdmin
-	}
-	return routes
+	return slices.Concat(routes,
+		shownAndSet(s, org+"/limits", "OrgLimits", "Rate Limits of an Organisation", `{"rpm_limit":600,"tpm_limit":200000}`,
+			s.orgOfPath, s.setOrgLimits, s.orgLimits),
+		shownAndSet(s, org+"/credit-limit", "CreditLimit", "Credit Limit", `{"credit_limit":"500.00"}`,
+			s.orgOfPath, s.setCreditLimit, s.creditLimit))
 }

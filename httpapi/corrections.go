@@ -2,10 +2,8 @@ package httpapi
 
 import (
 	"context"
-	"net/http"
 
 	"aione/billing"
-	"aione/keys"
 	"aione/ledger"
 
 	"github.com/google/uuid"
@@ -16,28 +14,9 @@ type reasonRequest struct {
 	Reason string `json:"reason" minLength:"1" maxLength:"500" doc:"Why: for the audit trail, and on the credit note."`
 }
 
-// invoiceCommand reads a command about the invoice in the path.
-func (s *Server) invoiceCommand(w http.ResponseWriter, r *http.Request, caller keys.Key, req any, reason *string) (ledger.Invoice, billing.By, given, error) {
-	org, err := s.ofInvoice(r, caller)
-	if err != nil {
-		return ledger.Invoice{}, billing.By{}, nil, err
-	}
-	inv, err := s.invoiceOf(r, org)
-	if err != nil {
-		return ledger.Invoice{}, billing.By{}, nil, err
-	}
-	by, members, err := s.command(w, r, caller, req, reason)
-	return inv, by, members, err
-}
-
 // voidInvoice serves POST /admin/v1/invoices/{invoice_id}/void.
-func (s *Server) voidInvoice(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
-	var req reasonRequest
-	inv, by, _, err := s.invoiceCommand(w, r, caller, &req, &req.Reason)
-	if err != nil {
-		return err
-	}
-	return s.answerCreditNote(r.Context(), w, &inv, nil, by)
+func (s *Server) voidInvoice(ctx context.Context, inv *ledger.Invoice, o *order[reasonRequest]) (billing.Outcome[ledger.CreditNote], error) {
+	return s.config.Finance.CreditNote(ctx, inv.OrgID, inv.ID, nil, o.by)
 }
 
 type creditNoteRequest struct {
@@ -51,37 +30,23 @@ type creditLineRequest struct {
 }
 
 // addCreditNote serves POST /admin/v1/invoices/{invoice_id}/credit-notes.
-func (s *Server) addCreditNote(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
-	var req creditNoteRequest
-	inv, by, _, err := s.invoiceCommand(w, r, caller, &req, &req.Reason)
-	if err != nil {
-		return err
-	}
-	if len(req.Lines) == 0 {
-		return invalid("too_short", "a credit note needs a line", "body", "lines")
+func (s *Server) addCreditNote(ctx context.Context, inv *ledger.Invoice, o *order[creditNoteRequest]) (none billing.Outcome[ledger.CreditNote], err error) {
+	if len(o.req.Lines) == 0 {
+		return none, invalid("too_short", "a credit note needs a line", "body", "lines")
 	}
 	var lines []ledger.CreditLine
-	for _, l := range req.Lines {
+	for _, l := range o.req.Lines {
 		amount, err := money(l.Amount, "lines")
 		if err != nil {
-			return err
+			return none, err
 		}
 		lines = append(lines, ledger.CreditLine{Line: l.Line, Amount: amount})
 	}
-	return s.answerCreditNote(r.Context(), w, &inv, lines, by)
+	return s.config.Finance.CreditNote(ctx, inv.OrgID, inv.ID, lines, o.by)
 }
 
-func (s *Server) answerCreditNote(ctx context.Context, w http.ResponseWriter, inv *ledger.Invoice, lines []ledger.CreditLine, by billing.By) error {
-	note, err := s.config.Finance.CreditNote(ctx, inv.OrgID, inv.ID, lines, by)
-	if err != nil {
-		return refused(err)
-	}
-	d, err := newCreditNoteDetail(&note.Result)
-	if err != nil {
-		return err
-	}
-	carriedOut(w, http.StatusCreated, note.Replayed, d)
-	return nil
+func newNoted(_ *ledger.Invoice, n *ledger.CreditNote) (creditNoteDetail, error) {
+	return newCreditNoteDetail(n)
 }
 
 type writeOffItem struct {
@@ -94,20 +59,13 @@ type writeOffItem struct {
 }
 
 // writeOff serves POST /admin/v1/invoices/{invoice_id}/write-off.
-func (s *Server) writeOff(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
-	var req reasonRequest
-	inv, by, _, err := s.invoiceCommand(w, r, caller, &req, &req.Reason)
-	if err != nil {
-		return err
-	}
-	off, err := s.config.Finance.WriteOff(r.Context(), inv.OrgID, inv.ID, by)
-	if err != nil {
-		return refused(err)
-	}
-	o := off.Result
-	carriedOut(w, http.StatusCreated, off.Replayed, writeOffItem{ID: o.ID, InvoiceID: o.InvoiceID, Amount: o.Amount.Format(inv.Currency),
-		Currency: inv.Currency, WrittenOffAt: instant(o.At), Reason: o.Reason})
-	return nil
+func (s *Server) writeOff(ctx context.Context, inv *ledger.Invoice, o *order[reasonRequest]) (billing.Outcome[ledger.WriteOff], error) {
+	return s.config.Finance.WriteOff(ctx, inv.OrgID, inv.ID, o.by)
+}
+
+func newWriteOffItem(inv *ledger.Invoice, o *ledger.WriteOff) (writeOffItem, error) {
+	return writeOffItem{ID: o.ID, InvoiceID: o.InvoiceID, Amount: o.Amount.Format(inv.Currency),
+		Currency: inv.Currency, WrittenOffAt: instant(o.At), Reason: o.Reason}, nil
 }
 
 // Remedy is what to put right about an invoice. What is not named stays as it was.
@@ -166,25 +124,20 @@ type reRateResponse struct {
 }
 
 // reRate serves POST /admin/v1/invoices/{invoice_id}/re-rate. It writes nothing.
-func (s *Server) reRate(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
-	var req reRateRequest
-	inv, by, members, err := s.invoiceCommand(w, r, caller, &req, &req.Reason)
+func (s *Server) reRate(ctx context.Context, inv *ledger.Invoice, o *order[reRateRequest]) (dry billing.Outcome[billing.ReRated], err error) {
+	remedy, err := s.remedyOf(inv, &o.req.Remedy, o.sent)
 	if err != nil {
-		return err
+		return dry, err
 	}
-	remedy, err := s.remedyOf(&inv, &req.Remedy, members)
-	if err != nil {
-		return err
-	}
-	again, err := s.config.Finance.ReRate(r.Context(), inv.OrgID, remedy, by)
-	if err != nil {
-		return refused(err)
-	}
-	writeJSON(w, http.StatusOK, reRateResponse{
+	dry.Result, err = s.config.Finance.ReRate(ctx, inv.OrgID, remedy, o.by)
+	return dry, err
+}
+
+func newReRateResponse(inv *ledger.Invoice, again *billing.ReRated) (reRateResponse, error) {
+	return reRateResponse{
 		Invoice:    newInvoiceDetail(&again.Invoice, billing.Standing{}, ledger.StatusDraft),
 		Difference: again.Difference.Format(inv.Currency), Hash: again.Hash.String(),
-	})
-	return nil
+	}, nil
 }
 
 type correctRequest struct {
@@ -199,36 +152,29 @@ type correctResponse struct {
 }
 
 // correct serves POST /admin/v1/invoices/{invoice_id}/correct.
-func (s *Server) correct(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
-	var req correctRequest
-	inv, by, members, err := s.invoiceCommand(w, r, caller, &req, &req.Reason)
+func (s *Server) correct(ctx context.Context, inv *ledger.Invoice, o *order[correctRequest]) (none billing.Outcome[billing.Corrected], err error) {
+	remedy, err := s.remedyOf(inv, &o.req.Remedy, o.sent)
 	if err != nil {
-		return err
-	}
-	remedy, err := s.remedyOf(&inv, &req.Remedy, members)
-	if err != nil {
-		return err
+		return none, err
 	}
 	var agreed ledger.Hash
-	if err := agreed.UnmarshalText([]byte(req.Agreed)); err != nil {
-		return invalid("value_error", "the value is not a hash", "body", "agreed")
+	if err := agreed.UnmarshalText([]byte(o.req.Agreed)); err != nil {
+		return none, invalid("value_error", "the value is not a hash", "body", "agreed")
 	}
-	corrected, err := s.config.Finance.Correct(r.Context(), inv.OrgID, remedy, agreed, by)
-	if err != nil {
-		return refused(err)
-	}
-	var answer correctResponse
-	if e := corrected.Result.CreditNote; e != nil && e.CreditNote != nil {
+	return s.config.Finance.Correct(ctx, inv.OrgID, remedy, agreed, o.by)
+}
+
+func (s *Server) newCorrectResponse(_ *ledger.Invoice, c *billing.Corrected) (answer correctResponse, err error) {
+	if e := c.CreditNote; e != nil && e.CreditNote != nil {
 		item := newCreditNoteItem(e.CreditNote)
 		answer.CreditNote = &item
 	}
-	if issued := corrected.Result.Invoice.Invoice; issued != nil {
+	if issued := c.Invoice.Invoice; issued != nil {
 		_, status, err := s.standingOf(issued)
 		if err != nil {
-			return err
+			return answer, err
 		}
 		answer.Invoice = newInvoiceSummary(issued, status)
 	}
-	carriedOut(w, http.StatusCreated, corrected.Replayed, answer)
-	return nil
+	return answer, nil
 }

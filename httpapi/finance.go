@@ -2,13 +2,10 @@ package httpapi
 
 import (
 	"context"
-	"errors"
 	"net/http"
-	"strings"
 	"time"
 
 	"aione/billing"
-	"aione/keys"
 	"aione/ledger"
 
 	"github.com/go-chi/chi/v5"
@@ -65,86 +62,6 @@ type Finance interface {
 	AssignPublished(ctx context.Context, orgID uuid.UUID, code string, version int, from time.Time, by billing.By) (billing.Outcome[billing.Plan], error)
 	SetProfile(ctx context.Context, orgID uuid.UUID, p billing.Profile, by billing.By) (billing.Outcome[billing.Profile], error)
 	SetLegalEntity(ctx context.Context, e billing.LegalEntity, by billing.By) (billing.Outcome[billing.LegalEntity], error)
-}
-
-// subject says which org a request is about.
-type subject func(r *http.Request, caller keys.Key) (uuid.UUID, error)
-
-// ofCaller is the org of the token: that of every route that is not the operator's.
-func ofCaller(_ *http.Request, caller keys.Key) (uuid.UUID, error) { return caller.OrgID, nil }
-
-// ofPath is the org in the path of an operator's route.
-func ofPath(r *http.Request, _ keys.Key) (uuid.UUID, error) { return pathID(r, "org_id") }
-
-// ofInvoice is the org of the invoice in the path of an operator's route.
-func (s *Server) ofInvoice(r *http.Request, _ keys.Key) (uuid.UUID, error) {
-	id, err := pathID(r, "invoice_id")
-	if err != nil {
-		return uuid.Nil, err
-	}
-	return s.config.Accounts.OwnerOf(id)
-}
-
-// replayedHeader says that a command was carried out before, and nothing was done now.
-const replayedHeader = "Idempotency-Replayed"
-
-// command reads the body of an operator's command about money, and says who
-// commands, why, and under which key: reason is the body's member of that name.
-func (s *Server) command(w http.ResponseWriter, r *http.Request, caller keys.Key, req any, reason *string) (billing.By, given, error) {
-	p := queryOf(r)
-	key := p.idempotencyKey(r)
-	if err := p.err(); err != nil {
-		return billing.By{}, nil, err
-	}
-	members, err := s.readBody(w, r, req)
-	if err != nil {
-		return billing.By{}, nil, err
-	}
-	by := s.byCaller(caller)
-	by.Key, by.Reason = key, *reason
-	return by, members, nil
-}
-
-// carriedOut answers a command, and says whether it was carried out just now.
-func carriedOut(w http.ResponseWriter, status int, replayed bool, answer any) {
-	if replayed {
-		w.Header().Set(replayedHeader, "true")
-	}
-	writeJSON(w, status, answer)
-}
-
-// refused says which rule of the ledger a command breaks.
-func refused(err error) error {
-	no := func(status int, detail string) error { return &apiError{status: status, detail: detail, cause: err} }
-	switch {
-	case errors.Is(err, billing.ErrIdempotency):
-		return no(http.StatusConflict, "the Idempotency-Key was used for another request")
-	case errors.Is(err, billing.ErrChanged):
-		return no(http.StatusConflict, "the correction is no longer what the dry run said; look at it again")
-	case errors.Is(err, ledger.ErrRepeated):
-		return no(http.StatusConflict, "it happened already")
-	case errors.Is(err, ledger.ErrNotOpen):
-		return no(http.StatusConflict, "the invoice is void, or has nothing left of what is asked")
-	case errors.Is(err, ledger.ErrTooMuch):
-		return no(http.StatusConflict, "it is more than there is")
-	}
-	for _, rule := range []error{ledger.ErrTerms, ledger.ErrParty, ledger.ErrRequest, ledger.ErrBillInput, ledger.ErrUnknownPrice, ledger.ErrAmount, billing.ErrInvalid} {
-		if errors.Is(err, rule) {
-			return invalid("value_error", why(err, rule), "body")
-		}
-	}
-	return err
-}
-
-// why is what an error says behind its sentinel: in these it is about what the
-// operator sent. It never repeats a token that was sent by mistake.
-func why(err, sentinel error) string {
-	text := err.Error()
-	i := strings.LastIndex(text, sentinel.Error()+": ")
-	if i < 0 || strings.Contains(text, "-nex-") {
-		return sentinel.Error()
-	}
-	return strings.ToValidUTF8(text[i+len(sentinel.Error())+2:], "")
 }
 
 // money reads an amount of the body that its pattern has checked.

@@ -1,11 +1,10 @@
 package httpapi
 
 import (
-	"net/http"
+	"context"
 	"time"
 
 	"aione/billing"
-	"aione/keys"
 	"aione/ledger"
 
 	"github.com/google/uuid"
@@ -21,41 +20,22 @@ type creditRequest struct {
 }
 
 // addCredit serves POST /admin/v1/orgs/{org_id}/credits.
-func (s *Server) addCredit(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
-	org, err := s.orgOfPath(r)
-	if err != nil {
-		return err
-	}
-	var req creditRequest
-	by, _, err := s.command(w, r, caller, &req, &req.Reason)
-	if err != nil {
-		return err
-	}
+func (s *Server) addCredit(ctx context.Context, org billing.Org, o *order[creditRequest]) (none billing.Outcome[ledger.Grant], err error) {
+	req := &o.req
 	amount, err := minorUnits(req.Amount, org.Currency)
 	if err != nil {
-		return err
+		return none, err
 	}
 	var expires time.Time
 	if req.ExpiresAt != nil {
-		if expires = req.ExpiresAt.UTC(); !expires.After(by.At) {
-			return invalid("datetime_range", "the credit would have expired already", "body", "expires_at")
+		if expires = req.ExpiresAt.UTC(); !expires.After(o.by.At) {
+			return none, invalid("datetime_range", "the credit would have expired already", "body", "expires_at")
 		}
 	}
-	var granted billing.Outcome[ledger.Grant]
 	if req.Kind == string(ledger.GrantPrepaid) {
-		granted, err = s.config.Finance.TopUp(r.Context(), org.ID, billing.TopUp{Amount: amount, ExpiresAt: expires, Priority: req.Priority, Reference: req.Source}, by)
-	} else {
-		granted, err = s.config.Finance.GrantCredit(r.Context(), org.ID, billing.Promotion{Amount: amount, ExpiresAt: expires, Priority: req.Priority, Source: req.Source}, by)
+		return s.config.Finance.TopUp(ctx, org.ID, billing.TopUp{Amount: amount, ExpiresAt: expires, Priority: req.Priority, Reference: req.Source}, o.by)
 	}
-	if err != nil {
-		return refused(err)
-	}
-	g := granted.Result
-	carriedOut(w, http.StatusCreated, granted.Replayed, grantedCredit{
-		ID: g.ID, Kind: string(g.Kind), Amount: g.Amount.Format(org.Currency), Currency: org.Currency,
-		GrantedAt: instant(g.GrantedAt), ExpiresAt: instantOrNull(g.ExpiresAt), Priority: g.Priority, Source: g.Source,
-	})
-	return nil
+	return s.config.Finance.GrantCredit(ctx, org.ID, billing.Promotion{Amount: amount, ExpiresAt: expires, Priority: req.Priority, Source: req.Source}, o.by)
 }
 
 // grantedCredit is a credit as it was given; what is left of it says the list.
@@ -70,13 +50,11 @@ type grantedCredit struct {
 	Source    string    `json:"source"`
 }
 
-// orgOfPath is the org in the path of an operator's route.
-func (s *Server) orgOfPath(r *http.Request) (billing.Org, error) {
-	id, err := pathID(r, "org_id")
-	if err != nil {
-		return billing.Org{}, err
-	}
-	return s.config.Orgs.Org(id)
+func newGrantedCredit(org billing.Org, g *ledger.Grant) (grantedCredit, error) {
+	return grantedCredit{
+		ID: g.ID, Kind: string(g.Kind), Amount: g.Amount.Format(org.Currency), Currency: org.Currency,
+		GrantedAt: instant(g.GrantedAt), ExpiresAt: instantOrNull(g.ExpiresAt), Priority: g.Priority, Source: g.Source,
+	}, nil
 }
 
 // minorUnits reads a positive amount of the body in whole minor units of a currency.
@@ -104,31 +82,21 @@ type paymentRequest struct {
 }
 
 // addPayment serves POST /admin/v1/orgs/{org_id}/payments.
-func (s *Server) addPayment(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
-	org, err := s.orgOfPath(r)
-	if err != nil {
-		return err
+func (s *Server) addPayment(ctx context.Context, org billing.Org, o *order[paymentRequest]) (none billing.Outcome[ledger.Payment], err error) {
+	payment := billing.Payment{Reference: o.req.Reference, For: o.req.InvoiceIDs}
+	if payment.Amount, err = minorUnits(o.req.Amount, org.Currency); err != nil {
+		return none, err
 	}
-	var req paymentRequest
-	by, _, err := s.command(w, r, caller, &req, &req.Reason)
-	if err != nil {
-		return err
-	}
-	payment := billing.Payment{Reference: req.Reference, For: req.InvoiceIDs}
-	if payment.Amount, err = minorUnits(req.Amount, org.Currency); err != nil {
-		return err
-	}
-	if req.ReceivedAt != nil {
-		if payment.At = req.ReceivedAt.UTC(); payment.At.After(by.At) {
-			return invalid("datetime_range", "the moment has not come yet", "body", "received_at")
+	if o.req.ReceivedAt != nil {
+		if payment.At = o.req.ReceivedAt.UTC(); payment.At.After(o.by.At) {
+			return none, invalid("datetime_range", "the moment has not come yet", "body", "received_at")
 		}
 	}
-	paid, err := s.config.Finance.Pay(r.Context(), org.ID, payment, by)
-	if err != nil {
-		return refused(err)
-	}
-	carriedOut(w, http.StatusCreated, paid.Replayed, newPaymentItem(paid.Result, org.Currency))
-	return nil
+	return s.config.Finance.Pay(ctx, org.ID, payment, o.by)
+}
+
+func newPaid(org billing.Org, p *ledger.Payment) (paymentItem, error) {
+	return newPaymentItem(*p, org.Currency), nil
 }
 
 type refundRequest struct {
@@ -147,26 +115,15 @@ type refundItem struct {
 }
 
 // addRefund serves POST /admin/v1/orgs/{org_id}/refunds.
-func (s *Server) addRefund(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
-	org, err := s.orgOfPath(r)
+func (s *Server) addRefund(ctx context.Context, org billing.Org, o *order[refundRequest]) (none billing.Outcome[ledger.Refund], err error) {
+	amount, err := minorUnits(o.req.Amount, org.Currency)
 	if err != nil {
-		return err
+		return none, err
 	}
-	var req refundRequest
-	by, _, err := s.command(w, r, caller, &req, &req.Reason)
-	if err != nil {
-		return err
-	}
-	amount, err := minorUnits(req.Amount, org.Currency)
-	if err != nil {
-		return err
-	}
-	refunded, err := s.config.Finance.Refund(r.Context(), org.ID, billing.Refund{Amount: amount, Reference: req.Reference}, by)
-	if err != nil {
-		return refused(err)
-	}
-	f := refunded.Result
-	carriedOut(w, http.StatusCreated, refunded.Replayed, refundItem{ID: f.ID, Amount: f.Amount.Format(org.Currency), Currency: org.Currency,
-		RefundedAt: instant(f.At), Reference: f.Reference, Reason: f.Reason})
-	return nil
+	return s.config.Finance.Refund(ctx, org.ID, billing.Refund{Amount: amount, Reference: o.req.Reference}, o.by)
+}
+
+func newRefundItem(org billing.Org, f *ledger.Refund) (refundItem, error) {
+	return refundItem{ID: f.ID, Amount: f.Amount.Format(org.Currency), Currency: org.Currency, RefundedAt: instant(f.At),
+		Reference: f.Reference, Reason: f.Reason}, nil
 }

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"regexp"
@@ -192,21 +193,21 @@ func (s *Server) chargeOf(r *chargeRequest) (ledger.Charge, error) {
 	return c, nil
 }
 
-// planRefused says what is wrong with a plan.
+// planRefused says which member of a plan is wrong, where that is known; the rest
+// is for refused.
 func planRefused(err error) error {
 	switch {
-	case errors.Is(err, ledger.ErrTerms) && strings.Contains(err.Error(), "a plan that blocks"):
-		return invalid("value_error", why(err, ledger.ErrTerms), "body", "overage_policy")
 	case errors.Is(err, ledger.ErrTerms):
-		return refused(err)
+		if strings.Contains(err.Error(), "a plan that blocks") {
+			return invalid("value_error", why(err, ledger.ErrTerms), "body", "overage_policy")
+		}
 	case errors.Is(err, billing.ErrInvalid):
 		text := why(err, billing.ErrInvalid)
 		if strings.Contains(text, "effective_from") || strings.Contains(text, "must start later") {
 			return invalid("value_error", text, "body", "effective_from")
 		}
-		return invalid("value_error", text, "body")
 	}
-	return refused(err)
+	return err
 }
 
 // planRequest is a plan for an org: one of the catalog, by its code alone, or one
@@ -221,52 +222,40 @@ type planRequest struct {
 }
 
 // assignPlan serves PUT /admin/v1/orgs/{org_id}/plan.
-func (s *Server) assignPlan(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
-	org, err := pathID(r, "org_id")
-	if err != nil {
-		return err
-	}
-	var req planRequest
-	by, members, err := s.command(w, r, caller, &req, &req.Reason)
-	if err != nil {
-		return err
-	}
+func (s *Server) assignPlan(ctx context.Context, org uuid.UUID, o *order[planRequest]) (none billing.Outcome[billing.Plan], err error) {
+	req := &o.req
 	var from time.Time
 	if req.EffectiveFrom != nil {
 		from = req.EffectiveFrom.UTC()
 	}
 	if req.Name == "" {
-		for name := range members {
+		for name := range o.sent {
 			switch name {
 			case "code", "plan_version", "effective_from", "reason":
 			default:
-				return invalid("value_error", "a published plan has its own terms: leave this out, or name a plan of its own", "body", name)
+				return none, invalid("value_error", "a published plan has its own terms: leave this out, or name a plan of its own", "body", name)
 			}
 		}
-		assigned, err := s.config.Finance.AssignPublished(r.Context(), org, req.Code, req.PlanVersion, from, by)
-		if err != nil {
-			return planRefused(err)
-		}
-		carriedOut(w, http.StatusOK, assigned.Replayed, newPlanDetail(assigned.Result))
-		return nil
+		assigned, err := s.config.Finance.AssignPublished(ctx, org, req.Code, req.PlanVersion, from, o.by)
+		return assigned, planRefused(err)
 	}
 	if problems := checkName(req.Name); problems != nil {
-		return problems
+		return none, problems
 	}
 	if req.PlanVersion != 0 {
-		return invalid("value_error", "only a published plan has versions", "body", "plan_version")
+		return none, invalid("value_error", "only a published plan has versions", "body", "plan_version")
 	}
 	plan, err := s.planOf(req.Code, req.Name, &req.PlanTerms)
 	if err != nil {
-		return err
+		return none, err
 	}
 	plan.EffectiveFrom = from
-	assigned, err := s.config.Assigner.AssignPlan(r.Context(), org, plan, by)
-	if err != nil {
-		return planRefused(err)
-	}
-	carriedOut(w, http.StatusOK, assigned.Replayed, newPlanDetail(assigned.Result))
-	return nil
+	assigned, err := s.config.Assigner.AssignPlan(ctx, org, plan, o.by)
+	return assigned, planRefused(err)
+}
+
+func newAssigned(_ uuid.UUID, p *billing.Plan) (planDetailResponse, error) {
+	return newPlanDetail(*p), nil
 }
 
 // publishRequest is the next version of a plan of the catalog.
@@ -315,31 +304,27 @@ func newPublishedPlan(p billing.Published) publishedPlan {
 }
 
 // publishPlan serves POST /admin/v1/plans.
-func (s *Server) publishPlan(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
-	var req publishRequest
-	by, _, err := s.command(w, r, caller, &req, &req.Reason)
-	if err != nil {
-		return err
-	}
+func (s *Server) publishPlan(ctx context.Context, _ struct{}, o *order[publishRequest]) (none billing.Outcome[billing.Published], err error) {
+	req := &o.req
 	if problems := checkName(req.Name); problems != nil {
-		return problems
+		return none, problems
 	}
 	plan, err := s.planOf(req.Code, req.Name, &req.PlanTerms)
 	if err != nil {
-		return err
+		return none, err
 	}
 	if plan.Currency = req.Currency; plan.Currency == "" {
 		plan.Currency = billing.DefaultCurrency
 	}
 	if _, ok := ledger.MinorUnits(plan.Currency); !ok {
-		return invalid("currency", "the value is no ISO 4217 currency in use", "body", "currency")
+		return none, invalid("currency", "the value is no ISO 4217 currency in use", "body", "currency")
 	}
-	published, err := s.config.Finance.PublishPlan(r.Context(), plan, by)
-	if err != nil {
-		return planRefused(err)
-	}
-	carriedOut(w, http.StatusCreated, published.Replayed, newPublishedPlan(published.Result))
-	return nil
+	published, err := s.config.Finance.PublishPlan(ctx, plan, o.by)
+	return published, planRefused(err)
+}
+
+func newPlanPublished(_ struct{}, p *billing.Published) (publishedPlan, error) {
+	return newPublishedPlan(*p), nil
 }
 
 // listPlans serves GET /admin/v1/plans: the newest version of each, by code.

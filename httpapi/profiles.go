@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"net/http"
 	"time"
 
@@ -99,22 +100,14 @@ func newProfileResponse(p billing.Profile, anchor int, currency string) profileR
 }
 
 // setProfile serves PUT /admin/v1/orgs/{org_id}/billing-profile.
-func (s *Server) setProfile(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
-	org, err := s.orgOfPath(r)
-	if err != nil {
-		return err
-	}
-	var req profileRequest
-	by, _, err := s.command(w, r, caller, &req, &req.Reason)
-	if err != nil {
-		return err
-	}
+func (s *Server) setProfile(ctx context.Context, org billing.Org, o *order[profileRequest]) (none billing.Outcome[billing.Profile], err error) {
+	req := &o.req
 	p := billing.Profile{TermsDays: req.TermsDays, Anchor: req.AnchorDay}
 	if p.TaxRates, err = taxRatesOf(req.TaxRates); err != nil {
-		return err
+		return none, err
 	}
 	if p.LowBalance, err = money(req.LowBalance, "low_balance"); err != nil {
-		return err
+		return none, err
 	}
 	if req.GraceHours != nil {
 		grace := time.Duration(*req.GraceHours) * time.Hour
@@ -126,25 +119,24 @@ func (s *Server) setProfile(w http.ResponseWriter, r *http.Request, caller keys.
 	if req.BillTo != nil {
 		party := req.BillTo.party()
 		if err := documents.CheckParty(party); err != nil {
-			return invalid("value_error", why(err, documents.ErrParty), "body", "bill_to")
+			return none, invalid("value_error", why(err, documents.ErrParty), "body", "bill_to")
 		}
 		p.BillTo = &party
 	}
-	set, err := s.config.Finance.SetProfile(r.Context(), org.ID, p, by)
-	if err != nil {
-		return refused(err)
-	}
+	return s.config.Finance.SetProfile(ctx, org.ID, p, o.by)
+}
+
+func (s *Server) profileOf(org billing.Org, p *billing.Profile) (profileResponse, error) {
 	anchor, err := s.config.Profiles.Anchor(org.ID)
 	if err != nil {
-		return err
+		return profileResponse{}, err
 	}
-	carriedOut(w, http.StatusOK, set.Replayed, newProfileResponse(set.Result, anchor, org.Currency))
-	return nil
+	return newProfileResponse(*p, anchor, org.Currency), nil
 }
 
 // getProfile serves GET /admin/v1/orgs/{org_id}/billing-profile: the one in force now.
-func (s *Server) getProfile(w http.ResponseWriter, r *http.Request, _ keys.Key) error {
-	org, err := s.orgOfPath(r)
+func (s *Server) getProfile(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
+	org, err := s.orgOfPath(r, caller)
 	if err != nil {
 		return err
 	}
@@ -152,11 +144,11 @@ func (s *Server) getProfile(w http.ResponseWriter, r *http.Request, _ keys.Key) 
 	if err != nil {
 		return err
 	}
-	anchor, err := s.config.Profiles.Anchor(org.ID)
+	answer, err := s.profileOf(org, &p)
 	if err != nil {
 		return err
 	}
-	writeJSON(w, http.StatusOK, newProfileResponse(p, anchor, org.Currency))
+	writeJSON(w, http.StatusOK, answer)
 	return nil
 }
 
@@ -183,34 +175,29 @@ func newLegalEntity(e billing.LegalEntity) legalEntityResponse {
 }
 
 // setLegalEntity serves PUT /admin/v1/legal-entities/{code}.
-func (s *Server) setLegalEntity(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
-	code, err := pathCode(r, "code", legalEntityForm)
-	if err != nil {
-		return err
-	}
-	var req legalEntityRequest
-	by, _, err := s.command(w, r, caller, &req, &req.Reason)
-	if err != nil {
-		return err
-	}
-	e := billing.LegalEntity{Code: code, Issuer: ledger.Issuer{Party: req.party(), Note: req.Note}}
-	if b := req.Bank; b != nil {
+func (s *Server) setLegalEntity(ctx context.Context, code string, o *order[legalEntityRequest]) (none billing.Outcome[billing.LegalEntity], err error) {
+	e := billing.LegalEntity{Code: code, Issuer: ledger.Issuer{Party: o.req.party(), Note: o.req.Note}}
+	if b := o.req.Bank; b != nil {
 		e.Issuer.Bank = ledger.Bank{AccountName: b.AccountName, BankName: b.BankName, AccountNumber: b.AccountNumber, SWIFT: b.SWIFT}
 	}
 	if err := documents.CheckIssuer(e.Issuer); err != nil {
-		return invalid("value_error", why(err, documents.ErrParty), "body")
+		return none, invalid("value_error", why(err, documents.ErrParty), "body")
 	}
-	set, err := s.config.Finance.SetLegalEntity(r.Context(), e, by)
-	if err != nil {
-		return refused(err)
-	}
-	carriedOut(w, http.StatusOK, set.Replayed, newLegalEntity(set.Result))
-	return nil
+	return s.config.Finance.SetLegalEntity(ctx, e, o.by)
+}
+
+// entityOfPath is the code of a legal entity in the path.
+func entityOfPath(r *http.Request, _ keys.Key) (string, error) {
+	return pathCode(r, "code", legalEntityForm)
+}
+
+func newEntitySet(_ string, e *billing.LegalEntity) (legalEntityResponse, error) {
+	return newLegalEntity(*e), nil
 }
 
 // getLegalEntity serves GET /admin/v1/legal-entities/{code}.
-func (s *Server) getLegalEntity(w http.ResponseWriter, r *http.Request, _ keys.Key) error {
-	code, err := pathCode(r, "code", legalEntityForm)
+func (s *Server) getLegalEntity(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
+	code, err := entityOfPath(r, caller)
 	if err != nil {
 		return err
 	}
