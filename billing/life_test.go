@@ -1,6 +1,7 @@
 package billing_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -199,7 +200,7 @@ func TestLateUsageHasAnAge(t *testing.T) {
 
 type verdict struct{ err error }
 
-func (v verdict) Sound() error { return v.err }
+func (v verdict) Sound(context.Context) error { return v.err }
 
 func TestNothingIsInvoicedUnproven(t *testing.T) {
 	w := newWorld(t)

@@ -34,7 +34,10 @@ const DefaultWatchEvery = 5 * time.Minute
 // ThresholdsPct are the parts of a budget and of included usage that are announced.
 var ThresholdsPct = []int{50, 80, 100}
 
-const thresholdPrefix = "LEDGER.threshold."
+const (
+	thresholdPrefix  = "LEDGER.threshold."
+	thresholdReached = "the threshold is reached" // why it is announced
+)
 
 // thresholdSubject is where a threshold of a period is announced, once.
 func thresholdSubject(orgID uuid.UUID, period, of string, threshold string) string {
@@ -62,7 +65,7 @@ func (b *Book) applyCrossed(r events.Record) error {
 // far as Standings knows, and returns how many. Each is announced once in its
 // period, whoever does: a second announcement is refused by the log.
 func (v *Invoicer) Announce(ctx context.Context) (int, error) {
-	b, now := batch{by: v.by("")}, v.Clock()
+	b, now := batch{by: v.by(thresholdReached)}, v.Clock()
 	for _, org := range v.Book.Orgs() {
 		if v.Standings == nil {
 			break
@@ -86,7 +89,7 @@ func (r *run) watch(ctx context.Context) error {
 	}
 	last, now := r.watchedMS.Load(), r.Clock()
 	if err == nil && now.UnixMilli()-last >= every.Milliseconds() && r.watchedMS.CompareAndSwap(last, now.UnixMilli()) {
-		b := batch{by: r.by("")}
+		b := batch{by: r.by(thresholdReached)}
 		if err = r.watchIncluded(ctx, &b, now); err == nil {
 			n, err = r.announce(ctx, b)
 			r.report.Crossed += n

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"aione/billing"
 	"aione/embedded"
 	"aione/events"
 	"aione/keys"
@@ -145,6 +146,10 @@ func TestInvoiceRunPlanAndAccount(t *testing.T) {
 		if a := r.send("POST", "/admin/v1/invoices/run"+c.query, root, ""); a.status != c.status || !strings.Contains(a.body, c.want) {
 			t.Errorf("run %s = %d %s, want %d %s", c.query, a.status, a.body, c.status, c.want)
 		}
+	}
+
+	if last := lastChange(t, r, x.org.ID); last.Type != billing.TypeInvoiceIssued || last.Actor != actorOf(must(r.keys.Verify(root, testNow))) || last.Reason == "" {
+		t.Errorf("the run is in the audit trail as %+v", last)
 	}
 
 	a := r.get("/api/v1/billing/plan", x.token)

@@ -31,6 +31,7 @@ type Standings interface {
 
 type budgetRequest struct {
 	BudgetLimit *price `json:"budget_limit" format:"price" nullable:"true" doc:"Of a calendar month in the organisation's time zone; null takes the budget away."`
+	Reason      string `json:"reason,omitempty" maxLength:"500" doc:"Why, for the audit trail."`
 }
 
 type budgetResponse struct {
@@ -48,6 +49,7 @@ type budgetResponse struct {
 type orgLimitsRequest struct {
 	RPMLimit *uint64 `json:"rpm_limit,omitempty" nullable:"true" minimum:"1" maximum:"1000000000000" doc:"Requests a minute of the whole organisation; null means no limit besides its plan's."`
 	TPMLimit *uint64 `json:"tpm_limit,omitempty" nullable:"true" minimum:"1" maximum:"1000000000000" doc:"Tokens a minute of the whole organisation; null means no limit besides its plan's."`
+	Reason   string  `json:"reason,omitempty" maxLength:"500" doc:"Why, for the audit trail."`
 }
 
 type orgLimitsResponse struct {
@@ -59,7 +61,8 @@ type orgLimitsResponse struct {
 }
 
 type creditLimitRequest struct {
-	CreditLimit price `json:"credit_limit" format:"price" doc:"How far below zero the balance may go. The first one opens the balance: usage from then on is held against it."`
+	CreditLimit price  `json:"credit_limit" format:"price" doc:"How far below zero the balance may go. The first one opens the balance: usage from then on is held against it."`
+	Reason      string `json:"reason,omitempty" maxLength:"500" doc:"Why, for the audit trail."`
 }
 
 type creditLimitResponse struct {
@@ -71,8 +74,8 @@ type creditLimitResponse struct {
 }
 
 // byLimiter is byCaller for what admission keeps.
-func (s *Server) byLimiter(caller keys.Key) admission.By {
-	by := s.byCaller(caller)
+func (s *Server) byLimiter(caller keys.Key, reason string) admission.By {
+	by := s.byCaller(caller, reason)
 	return admission.By{Actor: by.Actor, Reason: by.Reason, At: by.At}
 }
 
@@ -123,7 +126,7 @@ func (s *Server) setBudget(scope admission.Scope) authorised {
 			amount := req.BudgetLimit.decimal()
 			d.Amount = &amount
 		}
-		if err := s.config.Budgets.SetBudget(r.Context(), d, s.byLimiter(caller)); err != nil {
+		if err := s.config.Budgets.SetBudget(r.Context(), d, s.byLimiter(caller, req.Reason)); err != nil {
 			return err
 		}
 		return s.answerBudget(w, org, scope, id)
@@ -187,7 +190,7 @@ func (s *Server) setOrgLimits(w http.ResponseWriter, r *http.Request, caller key
 	if req.TPMLimit != nil {
 		rates.TPM = *req.TPMLimit
 	}
-	if err := s.config.Budgets.SetLimits(r.Context(), org.ID, rates, s.byLimiter(caller)); err != nil {
+	if err := s.config.Budgets.SetLimits(r.Context(), org.ID, rates, s.byLimiter(caller, req.Reason)); err != nil {
 		return err
 	}
 	return s.answerOrgLimits(w, org)
@@ -219,7 +222,7 @@ func (s *Server) setCreditLimit(w http.ResponseWriter, r *http.Request, caller k
 	if _, err := s.readCommand(w, r, caller, &req); err != nil {
 		return err
 	}
-	if err := s.config.Budgets.SetCreditLimit(r.Context(), org.ID, req.CreditLimit.decimal(), s.byLimiter(caller)); err != nil {
+	if err := s.config.Budgets.SetCreditLimit(r.Context(), org.ID, req.CreditLimit.decimal(), s.byLimiter(caller, req.Reason)); err != nil {
 		return err
 	}
 	return s.answerCreditLimit(w, org)

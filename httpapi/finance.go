@@ -100,8 +100,8 @@ func (s *Server) command(w http.ResponseWriter, r *http.Request, caller keys.Key
 	if err != nil {
 		return billing.By{}, nil, err
 	}
-	by := s.byCaller(caller)
-	by.Key, by.Reason = key, *reason
+	by := s.byCaller(caller, *reason)
+	by.Key = key
 	return by, members, nil
 }
 
