@@ -116,6 +116,12 @@ func (inv Invoice) Issue(number string) Invoice {
 	return inv
 }
 
+// BeforeCredits is what the invoice comes to, with tax, before credits pay it; below
+// zero where some of it is carried.
+func (inv Invoice) BeforeCredits() (Amount, error) {
+	return sumOf(inv.Subtotal, inv.Adjustments, inv.Discount.Neg(), inv.Tax)
+}
+
 // StatusOn is the invoice's status on a date of the org's calendar, as far as the
 // invoice itself knows: one of nothing is paid when it is issued, any other is
 // overdue from the day after DueDate on, without anybody writing so. Payments and
