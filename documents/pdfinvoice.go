@@ -25,7 +25,8 @@ func SettledOf(at ledger.InvoiceState) (s Settled, err error) {
 	return s, nil
 }
 
-// due is what of a total is still to be paid; ErrSums when that is below zero.
+// due is what of a total is still to be paid; ErrSums when more than all of it is
+// settled.
 func (s Settled) due(total ledger.Amount) (ledger.Amount, error) {
 	due := total
 	for _, part := range []ledger.Amount{s.Paid, s.Credited, s.WrittenOff} {
@@ -34,7 +35,7 @@ func (s Settled) due(total ledger.Amount) (ledger.Amount, error) {
 			return due, err
 		}
 	}
-	if due.Sign() < 0 {
+	if due.Sign() < 0 && due.Cmp(total) != 0 {
 		return due, fmt.Errorf("%w: more than the total of %s is settled", ErrSums, total)
 	}
 	return due, nil
