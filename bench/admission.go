@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"os"
 	"runtime"
 	"runtime/debug"
 	"time"
@@ -45,18 +44,18 @@ const (
 	admissionKeys    = 1_000_000
 	admissionOrgs    = 1000
 	admissionHotKeys = 1 << 16
-	admissionRounds  = 9
+	admissionRounds  = 5
 	admissionBatch   = 4096 // requests on their way at once
 )
 
 var admissionBound, admissionCost = decimal.New(3_000_000_000, -12), decimal.New(1_234_567_890, -12)
 
 func measureAdmission(ctx context.Context, o Options, m *Machine) (_ *Admission, err error) {
-	dir, err := os.MkdirTemp(o.Dir, "aione-bench-*")
+	p, err := newPlatform(o)
 	if err != nil {
-		return nil, fmt.Errorf("make a directory: %w", err)
+		return nil, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	defer func() { err = errors.Join(err, p.close()) }()
 	a := &Admission{Keys: o.size(admissionKeys)}
 	a.Orgs = min(admissionOrgs, a.Keys)
 	a.HotKeys = min(admissionHotKeys, a.Keys)
@@ -66,40 +65,29 @@ func measureAdmission(ctx context.Context, o Options, m *Machine) (_ *Admission,
 		return nil, fmt.Errorf("make a pepper: %w", err)
 	}
 	usual := debug.SetGCPercent(400) // what is filled is not what is measured
-	secrets, err := fillLedger(ctx, dir, a, pepper, o.Progress("keys"))
+	secrets, err := fillLedger(ctx, p.dir, a, pepper, o.Progress("keys"))
 	debug.SetGCPercent(usual)
 	if err != nil {
 		return nil, fmt.Errorf("fill the ledger: %w", err)
 	}
 	o.Step("a process starts on it")
+	if err := p.open(ctx, m, base64.StdEncoding.EncodeToString(pepper)); err != nil {
+		return nil, err
+	}
+	a.StartS = round(p.started.Seconds(), 2)
+	if a.Records, err = p.Log.LedgerEnd(ctx); err != nil {
+		return nil, err
+	}
 	began := time.Now()
-	n, err := node.Open(ctx, node.Config{Engines: node.EngineConfig{DataDir: dir, Shards: 1, Replicas: 1}, Pepper: base64.StdEncoding.EncodeToString(pepper), Logger: o.Logger})
-	if err != nil {
-		return nil, err
-	}
-	a.StartS = round(time.Since(began).Seconds(), 2)
-	defer func() { err = errors.Join(err, n.Close()) }()
-	if m.ClickHouse, err = clickHouseVersion(ctx, n.Engines.ClickHouseDSN); err != nil {
-		return nil, err
-	}
-	if a.Records, err = n.Log.LedgerEnd(ctx); err != nil {
-		return nil, err
-	}
-	began = time.Now()
-	api, err := n.Listen(node.ServeConfig{Addr: "127.0.0.1:0", SweepEvery: time.Minute})
-	if err != nil {
+	if _, err := p.serve(ctx, node.ServeConfig{}); err != nil {
 		return nil, err
 	}
 	a.RestoreS = round(time.Since(began).Seconds(), 2)
-	running, stop := context.WithCancel(ctx)
-	ended := make(chan error, 1)
-	go func() { ended <- n.Run(running, api.Run) }()
-	err = (&admissionBench{n: n, o: o, secrets: secrets}).run(ctx, a)
-	stop()
-	if err = errors.Join(err, <-ended); err != nil {
+	err = (&admissionBench{n: p.Node, o: o, secrets: secrets}).run(ctx, a)
+	if err = errors.Join(err, p.stopServing()); err != nil {
 		return nil, err
 	}
-	return a, a.weigh(n)
+	return a, a.weigh(p.Node)
 }
 
 // weigh closes the node and sees how much memory goes with its parts.

@@ -17,8 +17,13 @@ import (
 	"aione/keys"
 )
 
-// ledgerBatch is how many records are written with one fsync.
-const ledgerBatch = 500
+// ledgerBatch is how many records are written with one fsync: as many as the log
+// takes at once.
+const ledgerBatch = 1000
+
+// keysMade is how many keys one set makes before another takes over: what it knows
+// of them is of no use here, and would be kept.
+const keysMade = 1 << 14
 
 // fillLedger writes orgs, keys and budgets as the commands write them, and returns
 // the secrets of the hot keys.
@@ -125,13 +130,16 @@ func (w *recordWriter) all(ctx context.Context, a *Admission, pepper []byte, pro
 		}
 		w.flush()
 	}
-	set, err := keys.NewSet(keys.Config{Peppers: []keys.Pepper{{Version: 1, Secret: pepper}}, Now: time.Now})
-	if err != nil {
-		return nil, err
-	}
+	var set *keys.Set
 	var secrets []string
 	hot := make([]uuid.UUID, a.HotKeys)
 	for i := range a.Keys {
+		if i%keysMade == 0 {
+			var err error
+			if set, err = keys.NewSet(keys.Config{Peppers: []keys.Pepper{{Version: 1, Secret: pepper}}, Now: time.Now}); err != nil {
+				return nil, err
+			}
+		}
 		org := orgs[i%a.Orgs]
 		k, secret, err := set.Create(ctx, w, keys.CreateInput{OrgID: org, TeamID: org, Name: fmt.Sprint("key ", i), RPMLimit: 1e9, TPMLimit: 4e10, Actor: "bench"})
 		if err != nil {

@@ -99,12 +99,11 @@ func dashboardOrg(n int) uuid.UUID {
 }
 
 func measureDashboard(ctx context.Context, o Options, m *Machine) (_ *Dashboard, err error) {
-	r, err := openRig(ctx, o, false)
+	r, err := openRig(ctx, o, m, false)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, r.close()) }()
-	m.ClickHouse = r.clickHouse.Version()
 	store, err := r.store(ctx, database)
 	if err != nil {
 		return nil, err

@@ -52,40 +52,28 @@ const (
 )
 
 func measureEventsAPI(ctx context.Context, o Options, m *Machine) (_ *EventsAPI, err error) {
-	dir, err := os.MkdirTemp(o.Dir, "aione-bench-*")
-	if err != nil {
-		return nil, fmt.Errorf("make a directory: %w", err)
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	n, err := node.Open(ctx, node.Config{Engines: node.EngineConfig{DataDir: dir, Shards: 1, Replicas: 1}, Logger: o.Logger})
+	p, err := newPlatform(o)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, n.Close()) }()
-	if m.ClickHouse, err = clickHouseVersion(ctx, n.Engines.ClickHouseDSN); err != nil {
+	defer func() { err = errors.Join(err, p.close()) }()
+	if err := p.open(ctx, m, ""); err != nil {
 		return nil, err
 	}
-	first, err := n.Bootstrap(ctx)
+	first, err := p.Bootstrap(ctx)
 	if err != nil {
 		return nil, err
 	}
-	api, err := n.Listen(node.ServeConfig{Addr: "127.0.0.1:0", SweepEvery: time.Minute})
+	api, err := p.serve(ctx, node.ServeConfig{})
 	if err != nil {
 		return nil, err
 	}
-	running, stop := context.WithCancel(ctx)
-	ended := make(chan error, 1)
-	go func() { ended <- n.Run(running, api.Run) }()
-	defer func() {
-		stop()
-		err = errors.Join(err, <-ended)
-	}()
 	sink, closeSink, err := startServer(sinkHandler())
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, closeSink()) }()
-	b := &apiBench{n: n, o: o, api: api.URL, sink: sink, producers: newProducers(o.Trace, first.ManagementToken)}
+	b := &apiBench{n: p.Node, o: o, api: api, sink: sink, producers: newProducers(o.Trace, first.ManagementToken)}
 	return b.run(ctx)
 }
 

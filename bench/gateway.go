@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
@@ -84,20 +83,15 @@ const (
 )
 
 func measureGateway(ctx context.Context, o Options, m *Machine) (_ *Gateway, err error) {
-	dir, err := os.MkdirTemp(o.Dir, "aione-bench-*")
-	if err != nil {
-		return nil, fmt.Errorf("make a directory: %w", err)
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	n, err := node.Open(ctx, node.Config{Engines: node.EngineConfig{DataDir: dir, Shards: 1, Replicas: 1}, Logger: o.Logger})
+	p, err := newPlatform(o)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, n.Close()) }()
-	if m.ClickHouse, err = clickHouseVersion(ctx, n.Engines.ClickHouseDSN); err != nil {
+	defer func() { err = errors.Join(err, p.close()) }()
+	if err := p.open(ctx, m, ""); err != nil {
 		return nil, err
 	}
-	first, err := n.Bootstrap(ctx)
+	first, err := p.Bootstrap(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -111,19 +105,12 @@ func measureGateway(ctx context.Context, o Options, m *Machine) (_ *Gateway, err
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, stopProxy()) }()
-	api, err := n.Listen(node.ServeConfig{Addr: "127.0.0.1:0", UpstreamURL: provider + "/v1", UpstreamAs: "bench", UpstreamDialect: "openai", SweepEvery: time.Minute})
+	api, err := p.serve(ctx, node.ServeConfig{UpstreamURL: provider + "/v1", UpstreamAs: "bench", UpstreamDialect: "openai"})
 	if err != nil {
 		return nil, err
 	}
-	running, stop := context.WithCancel(ctx)
-	ended := make(chan error, 1)
-	go func() { ended <- n.Run(running, api.Run) }()
-	defer func() {
-		stop()
-		err = errors.Join(err, <-ended)
-	}()
 	prompt := typicalPrompt(o.Trace)
-	b := &gatewayBench{n: n, o: o, gateway: newCaller(api.URL, first.ChatKey, prompt), ceiling: newCaller(proxy, first.ChatKey, prompt)}
+	b := &gatewayBench{n: p.Node, o: o, gateway: newCaller(api, first.ChatKey, prompt), ceiling: newCaller(proxy, first.ChatKey, prompt)}
 	return b.run(ctx)
 }
 

@@ -69,12 +69,11 @@ const (
 )
 
 func measureIngest(ctx context.Context, o Options, m *Machine) (_ *Ingest, err error) {
-	r, err := openRig(ctx, o, true)
+	r, err := openRig(ctx, o, m, true)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, r.close()) }()
-	m.ClickHouse = r.clickHouse.Version()
 	in := &Ingest{Events: o.size(ingestEvents), BatchRows: analytics.DefaultBatchRows}
 	if in.PublishPerS, err = r.preload(ctx, in.Events); err != nil {
 		return nil, err

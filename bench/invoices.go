@@ -45,12 +45,11 @@ var invoiceModels = []string{"model-a", "model-b", "model-c", "model-d", "model-
 var insertInvoiceRows string
 
 func measureInvoices(ctx context.Context, o Options, m *Machine) (_ *Invoices, err error) {
-	r, err := openRig(ctx, o, false)
+	r, err := openRig(ctx, o, m, false)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, r.close()) }()
-	m.ClickHouse = r.clickHouse.Version()
 	store, err := r.store(ctx, database)
 	if err != nil {
 		return nil, err

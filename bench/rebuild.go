@@ -42,12 +42,11 @@ const (
 )
 
 func measureRebuild(ctx context.Context, o Options, m *Machine) (_ *Rebuild, err error) {
-	r, err := openRig(ctx, o, true)
+	r, err := openRig(ctx, o, m, true)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, r.close()) }()
-	m.ClickHouse = r.clickHouse.Version()
 	b := &Rebuild{Events: o.size(rebuildEvents)}
 	if _, err := r.preload(ctx, b.Events); err != nil {
 		return nil, err

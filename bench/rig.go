@@ -29,7 +29,7 @@ type rig struct {
 }
 
 // openRig starts ClickHouse, and the event log if withLog says so.
-func openRig(ctx context.Context, o Options, withLog bool) (_ *rig, err error) {
+func openRig(ctx context.Context, o Options, m *Machine, withLog bool) (_ *rig, err error) {
 	r := &rig{options: o}
 	defer func() {
 		if err != nil {
@@ -40,8 +40,12 @@ func openRig(ctx context.Context, o Options, withLog bool) (_ *rig, err error) {
 		return nil, fmt.Errorf("make a directory: %w", err)
 	}
 	r.clickHouse, err = embedded.StartClickHouse(ctx, embedded.ClickHouseOptions{DataDir: filepath.Join(r.dir, "clickhouse"), Logger: o.Logger})
-	if err != nil || !withLog {
-		return r, err
+	if err != nil {
+		return nil, err
+	}
+	m.ClickHouse = r.clickHouse.Version()
+	if !withLog {
+		return r, nil
 	}
 	if r.nats, err = embedded.StartNATS(embedded.NATSOptions{StoreDir: filepath.Join(r.dir, "nats"), Port: embedded.NATSPortNone}); err != nil {
 		return nil, err
