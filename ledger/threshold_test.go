@@ -7,20 +7,6 @@ import (
 	"pgregory.net/rapid"
 )
 
-func TestLowBalances(t *testing.T) {
-	at := func(s string) Amount { return mustAmount(t, s) }
-	for _, c := range []struct {
-		before, after string
-		want          int
-	}{
-		{"100", "50", 1}, {"50.01", "50", 1}, {"50", "49", 0}, {"100", "50.01", 0}, {"100", "-1", 3}, {"49", "100", 0}, {"10", "0", 1},
-	} {
-		if got := LowBalances(at(c.before), at(c.after), []Amount{at("50"), at("10"), {}}); len(got) != c.want {
-			t.Errorf("from %s to %s: crossed %v, want %d", c.before, c.after, got, c.want)
-		}
-	}
-}
-
 // In however many steps it is reached, each percentage is crossed once.
 func TestBudgetCrossings(t *testing.T) {
 	percents := []int{50, 80, 100, 120}
