@@ -25,7 +25,7 @@ up: engine         ## run everything in one process; prints URLs and a token
 test: engine       ## all tests, on real NATS and ClickHouse
 	$(GO) test -timeout 14m ./...
 
-short: engine      ## all tests, fewer rounds, in a minute or two
+short: engine      ## all tests, fewer rounds, in a minute and a half
 	$(GO) test -short -p 4 -timeout 5m ./...
 
 check: build       ## formatting, vet, staticcheck, module files

@@ -27,7 +27,7 @@ func TestAuditOnAddsUp(t *testing.T) {
 	c := newChaos(seedOf(t), 200)
 	a := r.audit() // of nothing
 	month := time.Date(2026, 1, 31, 20, 0, 0, 0, time.UTC)
-	for range rounds(4, 12) {
+	for range rounds(3, 12) {
 		c.publish(r, 12)
 		month = month.Add(9 * 24 * time.Hour) // rows of several partitions
 		r.ingest(func(in *Ingester) { in.recordedAtOf = func(events.Message) time.Time { return month } })

@@ -105,7 +105,7 @@ func TestAuditWhileEventsArrive(t *testing.T) {
 		}
 		return nil
 	})
-	for range rounds(5, 30) {
+	for range rounds(2, 30) {
 		r.wantAudit()
 	}
 	close(stop)

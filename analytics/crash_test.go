@@ -15,7 +15,7 @@ import (
 // crashLog is a log of readable and other events, and their oracle.
 func crashLog(t testing.TB, r *rig, seed uint64) *chaos {
 	c := newChaos(seed, 30)
-	for c.oracle.rows < uint64(rounds(150, 600)) { // several batches, whatever was drawn
+	for c.oracle.rows < uint64(rounds(110, 600)) { // several batches, whatever was drawn
 		c.publish(r, 1)
 	}
 	return c
@@ -189,7 +189,7 @@ func killDuringProjectionMerge(t *testing.T, r *rig, seed uint64) {
 	g := newUsageGen(seed, 20, simStart)
 	r.exec("SYSTEM STOP MERGES usage_events")
 	for range 12 {
-		r.publish(g.take(rounds(1200, 10_000))...)
+		r.publish(g.take(rounds(300, 10_000))...)
 		r.ingest()
 	}
 	r.exec("SYSTEM START MERGES usage_events")

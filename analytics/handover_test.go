@@ -308,7 +308,7 @@ func TestOneWriterAtATime(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	c := newChaos(seedOf(t), 30)
-	c.publish(r, rounds(40, 120))
+	c.publish(r, rounds(20, 120))
 	until := r.end()
 	var wg sync.WaitGroup
 	for i := range 3 {

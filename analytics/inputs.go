@@ -109,7 +109,7 @@ type inputsRow struct {
 
 func (r *inputsRow) scan(rows driver.Rows) error {
 	var place uint32
-	err := rows.Scan(&place, &r.Model, &r.PriceVersion, &r.startMS, &r.tooLate, &r.Requests,
+	err := rows.Scan(&place, &r.Model, &r.PriceVersion, &r.startMS, &r.tooLate, &r.Requests, &r.Empty,
 		&r.Tokens.Input, &r.Tokens.CacheRead, &r.Tokens.CacheWrite5m, &r.Tokens.CacheWrite1h,
 		&r.Tokens.Output, &r.Tokens.Reasoning, &r.Images, &r.Cost, &r.paid, &r.xor, &r.sum)
 	r.place = int(place) - 1
@@ -159,6 +159,7 @@ func (s *inputsSum) add(q *ledger.InputsQuery, r *inputsRow) {
 	sum.Tokens.Reasoning += r.Tokens.Reasoning
 	sum.Images += r.Images
 	sum.Requests += r.Requests
+	sum.Empty += r.Empty
 	sum.Cost = sum.Cost.Add(r.Cost)
 }
 

@@ -17,6 +17,7 @@ SELECT
     roundDown(at_ms, {starts_ms:Array(Int64)}) AS start_ms,
     at_ms < arrayElement({late_from_ms:Array(Int64)}, place) AS too_late,
     count(),
+    countIf(input_tokens + cache_read_tokens + cache_write_5m_tokens + cache_write_1h_tokens + output_tokens + reasoning_tokens + images = 0 AND cost = 0),
     sum(input_tokens),
     sum(cache_read_tokens),
     sum(cache_write_5m_tokens),

@@ -11,5 +11,6 @@
         {bucket:String} = 'output', output_tokens,
         {bucket:String} = 'reasoning', reasoning_tokens,
         {bucket:String} = 'images', images,
-        {bucket:String} = 'requests', 1,
+        {bucket:String} = 'requests',
+            toUInt64(input_tokens + cache_read_tokens + cache_write_5m_tokens + cache_write_1h_tokens + output_tokens + reasoning_tokens + images > 0 OR cost > 0),
         0) > 0

@@ -25,8 +25,16 @@ var seedFlag = flag.Uint64("seed", 0, "seed of the random tests; 0 chooses one, 
 // These tests wait for the engines, mostly, so more of them may run at once than
 // there are processors; a -parallel that is given wins, as it is parsed after.
 func TestMain(m *testing.M) {
+	embedded.RunChildIfAsked() // before flags are parsed
 	if err := flag.Set("test.parallel", "4"); err != nil {
 		panic(err)
+	}
+	flag.Parse()
+	if checks := flag.Lookup("rapid.checks"); testing.Short() && checks.Value.String() == checks.DefValue {
+		// Each check asks ClickHouse many things; a fifth of these are made.
+		if err := checks.Value.Set("25"); err != nil {
+			panic(err)
+		}
 	}
 	os.Exit(embedded.TestMain(m))
 }

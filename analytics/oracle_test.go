@@ -113,6 +113,9 @@ func (c *chaos) next() events.Usage {
 	if c.rand.IntN(20) == 0 {
 		u.Sandbox, u.Cost = true, decimal.Zero
 	}
+	if c.rand.IntN(10) == 0 { // brought the client nothing
+		u.Tokens, u.Images, u.Cost = events.Tokens{}, 0, decimal.Zero
+	}
 	return u
 }
 

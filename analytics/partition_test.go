@@ -111,7 +111,7 @@ func TestBatchIsOnePart(t *testing.T) {
 	r.exec("SYSTEM STOP MERGES usage_events")
 	g := newUsageGen(12, 3, simStart)
 	long := string(make([]byte, 500))
-	n := rounds(20_000, 150_000)
+	n := rounds(5_000, 150_000)
 	for left := n; left > 0; left -= 5000 {
 		us := g.take(5000)
 		for i := range us {

@@ -29,6 +29,11 @@ func (m recount) add(key string, u events.Usage) {
 	m[key].Add(s)
 }
 
+// isEmpty: no price per request is taken for what has nothing in it.
+func isEmpty(u events.Usage) bool {
+	return u.Tokens == (events.Tokens{}) && u.Images == 0 && u.Cost.IsZero()
+}
+
 func sameSums(a, b Sums) bool {
 	if !a.Cost.Equal(b.Cost) {
 		return false
@@ -183,7 +188,7 @@ func (r *rig) wantInputs(counted []placed, q ledger.InputsQuery) ledger.Inputs {
 		return fmt.Sprint(model, " ", version, " ", origin, " ", segment)
 	}
 	want := recount{}
-	var rows, tooLate uint64
+	var rows, empty, tooLate uint64
 	tooLateCost, paid := decimal.Decimal{}, decimal.Decimal{}
 	for _, p := range counted {
 		late := p.OccurredAt.Before(q.Start)
@@ -205,13 +210,17 @@ func (r *rig) wantInputs(counted []placed, q ledger.InputsQuery) ledger.Inputs {
 		}
 		want.add(key(p.Model, p.PriceVersion, span.Origin, span.Segment), p.Usage)
 		rows++
+		if isEmpty(p.Usage) {
+			empty++
+		}
 	}
 	in, err := r.store.Inputs(r.ctx, q)
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	got := recount{}
+	got, gotEmpty := recount{}, uint64(0)
 	for _, g := range in.Quantities {
+		gotEmpty += g.Empty
 		errorsOf := uint64(0) // an invoice does not count errors
 		if w := want[key(g.Model, g.PriceVersion, g.Origin, g.Segment)]; w != nil {
 			errorsOf = w.Errors
@@ -223,8 +232,8 @@ func (r *rig) wantInputs(counted []placed, q ledger.InputsQuery) ledger.Inputs {
 	if in.TooLateRows != tooLate || !in.TooLateCost.Equal(tooLateCost) || !in.Paid.Equal(paid) {
 		r.t.Fatalf("inputs of %+v: %d rows too late for %s, %s paid; want %d for %s, %s", q, in.TooLateRows, in.TooLateCost, in.Paid, tooLate, tooLateCost, paid)
 	}
-	if in.Rows != rows || !maps.EqualFunc(got, want, func(a, b *Sums) bool { return sameSums(*a, *b) }) {
-		r.t.Fatalf("inputs of %+v: %d rows %v, want %d rows %v", q, in.Rows, got, rows, want)
+	if in.Rows != rows || gotEmpty != empty || !maps.EqualFunc(got, want, func(a, b *Sums) bool { return sameSums(*a, *b) }) {
+		r.t.Fatalf("inputs of %+v: %d rows, %d of them empty %v, want %d rows, %d of them empty %v", q, in.Rows, gotEmpty, got, rows, empty, want)
 	}
 	return in
 }

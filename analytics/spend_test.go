@@ -61,7 +61,7 @@ func TestSpendEqualsRecount(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	c := newChaos(seedOf(t), 200)
-	for range 4 {
+	for range rounds(2, 4) {
 		c.publish(r, 25)
 		r.ingest()
 	}
@@ -82,7 +82,7 @@ func TestSpendEqualsRecount(t *testing.T) {
 			t.Fatalf("%+v up to %d: %v, want %v", asked, upTo, got, want)
 		}
 	})
-	if nonzero == 0 {
+	if !testing.Short() && nonzero == 0 {
 		t.Error("nothing was asked for that cost anything")
 	}
 	// Balances have no end, and orgs without usage no answer.
@@ -154,7 +154,7 @@ func TestSpendWhileEventsArrive(t *testing.T) {
 			}
 		}
 	}()
-	for range rounds(10, 60) {
+	for range rounds(3, 60) {
 		got := decimal.Zero
 		if err := r.store.eachSpend(r.ctx, settings, q, func(s SpendRow) error { got = got.Add(s.Cost); return nil }); err != nil {
 			t.Fatal(err)

@@ -24,7 +24,9 @@ var (
 	selectTeamQuantities = `
 SELECT
     team_id, model, price_version, roundDown(toUnixTimestamp64Milli(occurred_at), {starts_ms:Array(Int64)}) AS start_ms,
-    count(), sum(input_tokens), sum(cache_read_tokens), sum(cache_write_5m_tokens), sum(cache_write_1h_tokens),
+    count(),
+    countIf(input_tokens + cache_read_tokens + cache_write_5m_tokens + cache_write_1h_tokens + output_tokens + reasoning_tokens + images = 0 AND cost = 0),
+    sum(input_tokens), sum(cache_read_tokens), sum(cache_write_5m_tokens), sum(cache_write_1h_tokens),
     sum(output_tokens), sum(reasoning_tokens), sum(images), sum(cost)
 ` + fromInvoiceRows + `
 GROUP BY team_id, model, price_version, start_ms`
@@ -44,7 +46,7 @@ func (s *Store) TeamQuantities(ctx context.Context, in ledger.InputsQuery) ([]le
 	for found.Next() {
 		var u ledger.TeamQuantity
 		var startMS int64
-		err := found.Scan(&u.TeamID, &u.Model, &u.PriceVersion, &startMS, &u.Requests,
+		err := found.Scan(&u.TeamID, &u.Model, &u.PriceVersion, &startMS, &u.Requests, &u.Empty,
 			&u.Tokens.Input, &u.Tokens.CacheRead, &u.Tokens.CacheWrite5m, &u.Tokens.CacheWrite1h,
 			&u.Tokens.Output, &u.Tokens.Reasoning, &u.Images, &u.Cost)
 		if err != nil {

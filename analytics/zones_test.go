@@ -36,7 +36,7 @@ func TestSumsAreTheSameInAnyZone(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	g := newUsageGen(seedOf(t), 2, simStart)
-	us := g.take(3000)
+	us := g.take(rounds(1000, 3000))
 	for i := range us {
 		// A year, and most of it around the ends of months and changes of clocks.
 		at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).Add(time.Duration(g.rand.Int64N(int64(365 * 24 * time.Hour))))

@@ -11,6 +11,14 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(embedded.TestMain(m)) }
 
+// sized is n, or a quarter of it in a short run: fewer rows, never fewer measurements.
+func sized(n int) int {
+	if testing.Short() {
+		return n / 4
+	}
+	return n
+}
+
 // measured runs one measurement at a size that takes a moment. Whether figures are
 // good is for a quiet machine to say; here they must be there and make sense.
 func measured(t *testing.T, name string, size int) Report {
@@ -57,11 +65,12 @@ func positive(t *testing.T, r Report, name string, figures ...string) {
 }
 
 func TestIngest(t *testing.T) {
-	r := measured(t, "ingest", 3000)
+	size := sized(3000)
+	r := measured(t, "ingest", size)
 	positive(t, r, "ingest", "ratio", "events_per_s", "ceiling_events_per_s", "publish_events_per_s", "log_bytes_per_event",
 		"filter_bytes", "visible_p50_ms", "visible_p99_ms")
 	in := r.Ingest
-	if in.Events != 3000 || len(in.Rounds) != ingestRounds || len(in.Visible) != 3 {
+	if in.Events != size || len(in.Rounds) != ingestRounds || len(in.Visible) != 3 {
 		t.Errorf("it measured %+v", in)
 	}
 	for _, v := range in.Visible {
@@ -72,7 +81,7 @@ func TestIngest(t *testing.T) {
 }
 
 func TestEventsAPI(t *testing.T) {
-	r := measured(t, "events_api", 24_000)
+	r := measured(t, "events_api", 24_000) // a batch of each client in each round
 	positive(t, r, "events_api", "events_per_s", "p50_ms", "p99_ms", "mb_per_s", "ratio", "ceiling_events_per_s", "with_ingest_events_per_s")
 	if r.EventsAPI.Events != 24_000 {
 		t.Errorf("it measured %+v", r.EventsAPI)
@@ -80,7 +89,8 @@ func TestEventsAPI(t *testing.T) {
 }
 
 func TestGateway(t *testing.T) {
-	r := measured(t, "gateway", 2000)
+	size := sized(2000)
+	r := measured(t, "gateway", size)
 	positive(t, r, "gateway", "ratio_8", "ratio_256", "requests", "prompt_bytes")
 	g := r.Gateway
 	for _, r := range []GatewayRate{g.PerS8, g.PerS256} {
@@ -88,16 +98,17 @@ func TestGateway(t *testing.T) {
 			t.Errorf("it measured %+v", r)
 		}
 	}
-	if h := g.Half; g.Requests < 2000 || h.P50MS <= 0 || h.P99MS < h.P50MS || h.CeilingP99MS < h.CeilingP50MS {
+	if h := g.Half; g.Requests < size || h.P50MS <= 0 || h.P99MS < h.P50MS || h.CeilingP99MS < h.CeilingP50MS {
 		t.Errorf("it measured %+v", g)
 	}
 }
 
 func TestDashboard(t *testing.T) {
-	r := measured(t, "dashboard", 80_000)
+	size := sized(80_000)
+	r := measured(t, "dashboard", size)
 	positive(t, r, "dashboard", "p50_ms", "p99_ms", "rows", "parts", "disk_bytes", "projection_bytes", "clients_p99_ms")
 	d := r.Dashboard
-	if d.RawRowsSmall != 2000 || d.RawRowsLarge != 20_000 || d.Rows != 80_000 {
+	if d.RawRowsSmall != uint64(size/40) || d.RawRowsLarge != uint64(size/4) || d.Rows != uint64(size) {
 		t.Errorf("the orgs have %d and %d rows of %d", d.RawRowsSmall, d.RawRowsLarge, d.Rows)
 	}
 	for _, org := range []OrgLatency{d.Small, d.Large} {
@@ -108,7 +119,7 @@ func TestDashboard(t *testing.T) {
 }
 
 func TestRebuild(t *testing.T) {
-	r := measured(t, "rebuild", 3000)
+	r := measured(t, "rebuild", sized(3000))
 	positive(t, r, "rebuild", "ratio", "fill_ratio", "events_per_s", "ingest_events_per_s")
 	for _, round := range r.Rebuild.Rounds {
 		if !round.SameAndExchanged || round.CompareSeconds <= 0 {
@@ -118,14 +129,15 @@ func TestRebuild(t *testing.T) {
 }
 
 func TestLedger(t *testing.T) {
-	r := measured(t, "ledger", 40_000)
+	size := sized(40_000)
+	r := measured(t, "ledger", size)
 	positive(t, r, "invoices", "seconds_10k_orgs", "seconds_one_big_org", "invoices_per_s", "heap_peak_bytes")
 	positive(t, r, "ledger", "transfers_per_s", "snapshot_bytes")
 	positive(t, r, "balance", "p99_ms")
-	if in := r.Invoices; in.Orgs != 20 || in.Rows != 40_000 || in.BigOrgRows != 20_000 {
+	if in := r.Invoices; in.Orgs != size/2000 || in.Rows != uint64(size) || in.BigOrgRows != uint64(size)/2 {
 		t.Errorf("it measured %+v", in)
 	}
-	if r.Balance.Transfers != 40_000 {
+	if r.Balance.Transfers != uint64(size) {
 		t.Errorf("the balance has %d transfers behind it", r.Balance.Transfers)
 	}
 }

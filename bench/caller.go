@@ -164,7 +164,8 @@ func (c *caller) timed(ctx context.Context) (took []time.Duration, err error) {
 		return nil, err
 	}
 	defer resp.Body.Close()
-	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
 		_, rest, ok := strings.Cut(lines.Text(), stamp)
 		if !ok {
 			continue
@@ -176,6 +177,9 @@ func (c *caller) timed(ctx context.Context) (took []time.Duration, err error) {
 			return nil, fmt.Errorf("read a stamp: %w", err)
 		}
 		took = append(took, arrived-time.Duration(sent))
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("read a stream: %w", err)
 	}
 	// The first waits for its admission: added_p50_ms tells of that.
 	if len(took) != streamChunks {

@@ -209,11 +209,12 @@ func (b *gatewayBench) run(ctx context.Context) (*Gateway, error) {
 
 // rates lets both serve as fast as they can, in turns.
 func (b *gatewayBench) rates(ctx context.Context, connections int) (ratio float64, r GatewayRate, err error) {
-	each := max(connections, b.o.size(gatewayRequests)/gatewayRounds/2)
+	rounds := b.rounds(gatewayRounds)
+	each := max(connections, b.o.size(gatewayRequests)/rounds/2)
 	var ratios, ours, bare, cpu, bareCPU []float64
 	var took, bareTook []time.Duration
-	for i := range gatewayRounds {
-		b.o.Step(fmt.Sprintf("round %d of %d: %d requests by %d connections to the gateway, then to a bare proxy", i+1, gatewayRounds, each, connections))
+	for i := range rounds {
+		b.o.Step(fmt.Sprintf("round %d of %d: %d requests by %d connections to the gateway, then to a bare proxy", i+1, rounds, each, connections))
 		one, err := b.gateway.calls(ctx, each, connections)
 		if err != nil {
 			return 0, r, err
@@ -255,17 +256,24 @@ func (b *gatewayBench) added(ctx context.Context, g *Gateway) error {
 	return nil
 }
 
-// lasting is less for a smaller size.
+// share is less than 1 for a smaller size.
+func (b *gatewayBench) share() float64 {
+	return math.Min(1, float64(b.o.size(gatewayRequests))/gatewayRequests)
+}
+
+// rounds are two at least, so that each follows another.
+func (b *gatewayBench) rounds(of float64) int { return max(2, int(math.Ceil(b.share()*of))) }
+
 func (b *gatewayBench) lasting() time.Duration {
-	share := math.Min(1, float64(b.o.size(gatewayRequests))/gatewayRequests)
-	return max(time.Duration(share*float64(loadLasts)), 20*time.Millisecond)
+	return max(time.Duration(b.share()*float64(loadLasts)), 20*time.Millisecond)
 }
 
 // chunks compares how long chunks of streams are on their way, in turns.
 func (b *gatewayBench) chunks(ctx context.Context, g *Gateway) error {
 	var p50s, p99s []float64
-	for i := range streamRounds {
-		b.o.Step(fmt.Sprintf("round %d of %d: %d streams of %d chunks through either", i+1, streamRounds, streamsAtOnce, streamChunks))
+	rounds := b.rounds(streamRounds)
+	for i := range rounds {
+		b.o.Step(fmt.Sprintf("round %d of %d: %d streams of %d chunks through either", i+1, rounds, streamsAtOnce, streamChunks))
 		ours, err := b.gateway.streams(ctx)
 		if err != nil {
 			return err

@@ -17,6 +17,7 @@ type Account struct {
 	Prepaid ledger.Amount // what is left of its own money
 	Promo   ledger.Amount // what is left of credits it was given
 	Owed    ledger.Amount // due on invoices
+	OwedBy  ledger.Date   // when the oldest of it is due; zero when nothing is owed
 	// Opened is since when usage is paid from a balance at admission; zero when the
 	// org is billed afterwards only.
 	Opened time.Time
@@ -54,6 +55,9 @@ func (b *Book) Account(orgID uuid.UUID) (Account, error) {
 	var a Account
 	err := b.decide(orgID, func(v view) error {
 		a = Account{Prepaid: v.state.PrepaidBalance(), Promo: v.state.PromoBalance(), Owed: v.state.Owed(), Opened: v.balance.opened}
+		if open := v.state.Open(); len(open) > 0 {
+			a.OwedBy = open[0].Invoice.DueDate
+		}
 		return nil
 	})
 	return a, err

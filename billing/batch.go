@@ -21,7 +21,7 @@ type Request struct {
 	OrgID   uuid.UUID       `json:"org_id,omitzero"` // zero: a command of the house
 	Key     string          `json:"key"`
 	Command string          `json:"command"`
-	Digest  ledger.Hash     `json:"digest"` // of command, org and what was asked for
+	Digest  ledger.Hash     `json:"digest"` // of command, org, what was asked for, and why
 	Answer  json.RawMessage `json:"answer"`
 }
 
@@ -84,8 +84,12 @@ type command struct {
 	Request any       `json:"request"`
 }
 
-func (q command) digest() (ledger.Hash, error) {
-	text, err := json.Marshal(q)
+// digest is of all that was asked for, why included: another reason is another request.
+func (q command) digest(reason string) (ledger.Hash, error) {
+	text, err := json.Marshal(struct {
+		command
+		Reason string `json:"reason,omitempty"`
+	}{q, reason})
 	if err != nil {
 		return ledger.Hash{}, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
@@ -121,7 +125,7 @@ func tryToCarryOut[T any](ctx context.Context, c Commands, q command, by By, dec
 		return out, fmt.Errorf("%w: an idempotency key has 1 to %d printable characters of ASCII", ErrInvalid, keyBytesMax)
 	}
 	by.At = by.At.UTC().Truncate(time.Millisecond)
-	digest, err := q.digest()
+	digest, err := q.digest(by.Reason)
 	if err != nil {
 		return out, err
 	}

@@ -40,7 +40,7 @@ func (b *Book) Apply(r events.Record) error {
 
 // written are the subjects that commands of this package write to and expect a
 // sequence on.
-var written = []string{orgPrefix, planPrefix, publishedPrefix, entityPrefix, journalPrefix, seriesPrefix, invoicePrefix}
+var written = []string{orgPrefix, planPrefix, publishedPrefix, entityPrefix, journalPrefix, seriesPrefix, invoicePrefix, thresholdPrefix}
 
 const (
 	orgPrefix     = "LEDGER.org."
@@ -94,7 +94,7 @@ func (b *Book) applyType(r events.Record) error {
 		return applyTo(r, func(c Corrected) error { return b.applyEntries(r.Subject, c.entries()...) })
 	case TypeInvoiceOverdue:
 		return applyTo(r, b.applyOverdue)
-	case TypeBudgetCrossed, TypeBalanceLow:
+	case TypeBudgetCrossed, TypeBalanceLow, TypeBalanceRecovered:
 		return b.applyCrossed(r)
 	case typeBalanceCredited, typeCreditLimitSet:
 		return b.applyBalance(r)

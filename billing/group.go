@@ -209,7 +209,7 @@ func (r *run) issue(c *closing) error {
 		}
 		c.run = Run{OrgID: c.orgID, Period: c.period, Cut: c.query.Cut, PreviousCut: c.query.PreviousCut, BalanceSpent: paid,
 			LateFrom: c.query.LateFrom, TooLateRows: c.inputs.TooLateRows, TooLateCost: tooLate}
-		c.batch = batch{by: r.by("")}
+		c.batch = batch{by: r.by("period " + c.period.Label + " has ended")}
 		runSubject, journalSubject := events.RunSubject(c.orgID, c.period.Label), events.JournalSubject(c.orgID)
 		if c.empty {
 			if slices.ContainsFunc(c.segments, func(s ledger.Segment) bool { return !s.Terms.Plain() }) {
@@ -256,7 +256,7 @@ func (r *run) groupAppends(cs []*closing) ([]events.Append, error) {
 		given[c.series] = &Numbered{LegalEntity: c.series.legalEntity, Year: c.series.year, N: c.number, OrgID: c.orgID, InvoiceID: c.invoice.ID}
 		firsts = append(firsts, c)
 	}
-	b := batch{by: r.by("")}
+	b := batch{by: r.by("periods have ended")}
 	for _, c := range firsts {
 		b.add(c.series.subject(), c.seriesSeq, TypeNumbered, given[c.series])
 	}

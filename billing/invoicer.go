@@ -40,8 +40,9 @@ type UsageSource interface {
 
 // Auditor says whether what is to be invoiced is proven.
 type Auditor interface {
-	// Sound returns what was found to be wrong, nil if nothing is known to be.
-	Sound() error
+	// Sound returns what was found to be wrong, nil if nothing is. It may take the time
+	// of an audit.
+	Sound(ctx context.Context) error
 }
 
 // Prices finds the price versions that usage was stamped with.
@@ -137,6 +138,7 @@ type Report struct {
 // run is one run of an Invoicer.
 type run struct {
 	*Invoicer
+	actor    string // who asked for it; empty: nobody, it is the invoicer's own
 	asOf     time.Time
 	patience context.Context // ends when the projection has been waited for long enough
 
@@ -161,11 +163,17 @@ type run struct {
 // Orgs are taken in parts of a bounded number: one question to the projection, and
 // few atomic batches, for each.
 func (v *Invoicer) RunDue(ctx context.Context, asOf time.Time) (Report, error) {
+	return v.RunDueBy(ctx, asOf, "")
+}
+
+// RunDueBy is RunDue for somebody who asks for it: what it closes, expires and marks
+// names them, not Actor.
+func (v *Invoicer) RunDueBy(ctx context.Context, asOf time.Time, actor string) (Report, error) {
 	if now := v.Clock(); asOf.After(now) {
 		return Report{}, fmt.Errorf("%w: %s is after %s", ErrFuture, asOf, now)
 	}
 	if v.Auditor != nil {
-		if err := v.Auditor.Sound(); err != nil {
+		if err := v.Auditor.Sound(ctx); err != nil {
 			return Report{}, fmt.Errorf("%w: %w", ErrUnproven, err)
 		}
 	}
@@ -176,7 +184,7 @@ func (v *Invoicer) RunDue(ctx context.Context, asOf time.Time) (Report, error) {
 	if wait == 0 {
 		wait = DefaultMeteringWait
 	}
-	r := &run{Invoicer: v, asOf: asOf}
+	r := &run{Invoicer: v, actor: actor, asOf: asOf}
 	var cancel context.CancelFunc
 	r.patience, cancel = context.WithTimeout(ctx, wait)
 	defer cancel()
@@ -205,6 +213,15 @@ func (v *Invoicer) by(reason string) By {
 	by := By{Actor: v.Actor, Reason: reason, At: v.Clock().UTC().Truncate(time.Millisecond)}
 	if by.Actor == "" {
 		by.Actor = "invoicer"
+	}
+	return by
+}
+
+// by is who the records of the run name.
+func (r *run) by(reason string) By {
+	by := r.Invoicer.by(reason)
+	if r.actor != "" {
+		by.Actor = r.actor
 	}
 	return by
 }

@@ -1,6 +1,7 @@
 package billing_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -199,7 +200,7 @@ func TestLateUsageHasAnAge(t *testing.T) {
 
 type verdict struct{ err error }
 
-func (v verdict) Sound() error { return v.err }
+func (v verdict) Sound(context.Context) error { return v.err }
 
 func TestNothingIsInvoicedUnproven(t *testing.T) {
 	w := newWorld(t)
@@ -262,6 +263,13 @@ func TestOverdueAndExpiryAreSaidOnce(t *testing.T) {
 	}
 	if got := n.account(t, org); got != "0.00 0.00 6.00" {
 		t.Errorf("the account is %s", got)
+	}
+	if a, err := n.book.Account(org.ID); err != nil || a.OwedBy.String() != "2024-01-09" {
+		t.Errorf("owed by %s, %v", a.OwedBy, err)
+	}
+	must[ledger.Payment](t)(n.Pay(w.ctx, org.ID, billing.Payment{Amount: amount("6")}, w.by()))
+	if a, err := n.book.Account(org.ID); err != nil || a.OwedBy != (ledger.Date{}) {
+		t.Errorf("with nothing owed: by %s, %v", a.OwedBy, err)
 	}
 	w.mustVerify(n)
 }

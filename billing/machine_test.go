@@ -41,6 +41,7 @@ type machine struct {
 	w     *world
 	nodes []*node
 	org   billing.Org
+	used  []events.Usage
 	from  int // rows of the world before this org's
 }
 
@@ -94,7 +95,22 @@ func (m *machine) use(*rapid.T) {
 	days := rapid.SampledFrom([]int64{0, 0, 3, 75}).Draw(m.T, "at most so many days ago")
 	back := time.Duration(rapid.Int64Range(0, days*int64(24*time.Hour)).Draw(m.T, "back")).Truncate(time.Second)
 	at := m.w.clock().Add(-back)
-	m.w.use(m.nodes[0], m.org, at.Format(time.RFC3339))
+	m.used = append(m.used, m.w.use(m.nodes[0], m.org, at.Format(time.RFC3339)))
+}
+
+// copy sends what was used once more, now or long after: the same event, and another
+// one under its id.
+func (m *machine) copy(*rapid.T) {
+	if len(m.used) == 0 {
+		return
+	}
+	u := rapid.SampledFrom(m.used).Draw(m.T, "event")
+	m.w.publish(u, u)
+	if rapid.Bool().Draw(m.T, "and another") {
+		u.Tokens.Input *= 2
+		u.Cost = u.Cost.Add(u.Cost)
+		m.w.publish(u)
+	}
 }
 
 func (m *machine) topUp(*rapid.T) {
@@ -321,7 +337,7 @@ func TestMoneyThroughAnything(t *testing.T) {
 		m := &machine{T: rt, w: w, nodes: nodes, from: len(w.usage.rows)}
 		m.org = w.newOrg(nodes[0], "acme", "2023-11-02T00:00:00Z")
 		rt.Repeat(map[string]func(*rapid.T){
-			"": m.check, "use": m.use, "use more": m.use, "top up": m.topUp, "grant": m.grant, "pay": m.pay, "refund": m.refund,
+			"": m.check, "use": m.use, "use more": m.use, "copy": m.copy, "top up": m.topUp, "grant": m.grant, "pay": m.pay, "refund": m.refund,
 			"take back": m.takeBack, "correct": m.correct, "assign": m.assign, "profile": m.profile, "credit limit": m.creditLimit,
 			"pass": m.pass, "month": m.month, "run": m.run, "race": m.race, "crash": m.crash,
 		})

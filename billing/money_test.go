@@ -170,6 +170,11 @@ func TestIdempotencyKeys(t *testing.T) {
 		if _, err := n.Refund(w.ctx, org.ID, billing.Refund{Amount: amount("50")}, w.key("k")); !errors.Is(err, billing.ErrIdempotency) {
 			t.Errorf("%s, another command: %v", name, err)
 		}
+		otherwise := w.key("k")
+		otherwise.Reason = "not as agreed"
+		if _, err := n.TopUp(w.ctx, org.ID, ask, otherwise); !errors.Is(err, billing.ErrIdempotency) {
+			t.Errorf("%s, another reason: %v", name, err)
+		}
 	}
 	if after, _ := w.log.LedgerEnd(w.ctx); after != end {
 		t.Errorf("%d records were written", after-end)

@@ -83,10 +83,11 @@ func (b *Book) applyOverdue(c StatusChange) error {
 	return nil
 }
 
-// Types of the records of thresholds, each on a subject that is written once.
+// Types of the records of thresholds, each threshold on a subject of its own.
 const (
-	TypeBudgetCrossed = "budget.threshold_crossed" // Data: BudgetCrossed
-	TypeBalanceLow    = "balance.low"              // Data: BalanceLow
+	TypeBudgetCrossed    = "budget.threshold_crossed" // Data: BudgetCrossed
+	TypeBalanceLow       = "balance.low"              // Data: BalanceLow
+	TypeBalanceRecovered = "balance.recovered"        // Data: BalanceLow, as it is above; after it the balance may be low again
 )
 
 // What a BudgetCrossed is of.

@@ -34,11 +34,19 @@ const DefaultWatchEvery = 5 * time.Minute
 // ThresholdsPct are the parts of a budget and of included usage that are announced.
 var ThresholdsPct = []int{50, 80, 100}
 
-const thresholdPrefix = "LEDGER.threshold."
+const (
+	thresholdPrefix  = "LEDGER.threshold."
+	thresholdReached = "the threshold is reached" // why it is announced
+)
 
-// thresholdSubject is where a threshold of a period is announced, once.
-func thresholdSubject(orgID uuid.UUID, period, of string, threshold string) string {
-	return thresholdPrefix + strings.Join([]string{orgID.String(), period, of, threshold}, ".")
+// thresholdSubject is where a threshold of a period is announced, once; a balance,
+// each time that it falls. Another limit has thresholds of its own.
+func thresholdSubject(orgID uuid.UUID, period, of string, threshold ...string) string {
+	parts := append([]string{orgID.String(), period, of}, threshold...)
+	for i := range parts {
+		parts[i] = strings.ReplaceAll(parts[i], ".", "_")
+	}
+	return thresholdPrefix + strings.Join(parts, ".")
 }
 
 func (b *Book) applyCrossed(r events.Record) error {
@@ -54,15 +62,16 @@ func (b *Book) applyCrossed(r events.Record) error {
 	if a.crossed == nil {
 		a.crossed = make(map[string]bool)
 	}
-	a.crossed[r.Subject] = true
+	a.crossed[r.Subject] = r.Type != TypeBalanceRecovered
 	return nil
 }
 
 // Announce announces the thresholds of budgets and balances that were reached, as
 // far as Standings knows, and returns how many. Each is announced once in its
-// period, whoever does: a second announcement is refused by the log.
+// period, whoever does: a second announcement is refused by the log. A low balance is
+// announced again when it has fallen again, and a part of another limit is another.
 func (v *Invoicer) Announce(ctx context.Context) (int, error) {
-	b, now := batch{by: v.by("")}, v.Clock()
+	b, now := batch{by: v.by(thresholdReached)}, v.Clock()
 	for _, org := range v.Book.Orgs() {
 		if v.Standings == nil {
 			break
@@ -86,7 +95,7 @@ func (r *run) watch(ctx context.Context) error {
 	}
 	last, now := r.watchedMS.Load(), r.Clock()
 	if err == nil && now.UnixMilli()-last >= every.Milliseconds() && r.watchedMS.CompareAndSwap(last, now.UnixMilli()) {
-		b := batch{by: r.by("")}
+		b := batch{by: r.by(thresholdReached)}
 		if err = r.watchIncluded(ctx, &b, now); err == nil {
 			n, err = r.announce(ctx, b)
 			r.report.Crossed += n
@@ -112,9 +121,17 @@ func (b *batch) addSpending(v view, s Spending, now time.Time) error {
 		return err
 	}
 	threshold := v.profileAt(now).LowBalance
-	subject := thresholdSubject(v.org.ID, period.Label, "balance", strings.ReplaceAll(threshold.String(), ".", "_"))
-	if s.Balance.Cmp(threshold) <= 0 && !v.crossed[subject] {
-		b.add(subject, 0, TypeBalanceLow, BalanceLow{OrgID: v.org.ID, Period: period.Label, Balance: s.Balance, Threshold: threshold, Currency: v.org.Currency, At: b.by.At})
+	subject := thresholdSubject(v.org.ID, period.Label, "balance", threshold.String())
+	low, last := s.Balance.Cmp(threshold) <= 0, v.book.lastOn[subject]
+	standing := BalanceLow{OrgID: v.org.ID, Period: period.Label, Balance: s.Balance, Threshold: threshold, Currency: v.org.Currency, At: b.by.At}
+	switch {
+	case low && !v.crossed[subject]:
+		b.add(subject, last, TypeBalanceLow, standing)
+	case !low && v.crossed[subject] && v.journalSeq > last:
+		// Only money lifts a balance: without any this process is behind the one that saw it fall.
+		b.by.Reason = "the balance is above the threshold again"
+		b.add(subject, last, TypeBalanceRecovered, standing)
+		b.by.Reason = thresholdReached
 	}
 	return nil
 }
@@ -122,7 +139,7 @@ func (b *batch) addSpending(v view, s Spending, now time.Time) error {
 // addCrossed adds the parts of a limit that are reached and not announced yet.
 func (b *batch) addCrossed(v view, c BudgetCrossed) error {
 	for _, pct := range ledger.BudgetCrossings(ledger.AmountFromInt(-1), c.Used, c.Limit, ThresholdsPct) {
-		subject := thresholdSubject(v.org.ID, c.Period, c.Of, strconv.Itoa(pct))
+		subject := thresholdSubject(v.org.ID, c.Period, c.Of, strconv.Itoa(pct), c.Limit.String())
 		if v.crossed[subject] {
 			continue
 		}

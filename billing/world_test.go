@@ -151,7 +151,7 @@ func (w *world) install(n *node) {
 }
 
 // use publishes one request of a million gpt-4o input tokens: 18 CNY.
-func (w *world) use(n *node, org billing.Org, at string) {
+func (w *world) use(n *node, org billing.Org, at string) events.Usage {
 	w.Helper()
 	price, err := n.catalog.PriceAt("gpt-4o", instant(at))
 	if err != nil {
@@ -166,7 +166,13 @@ func (w *world) use(n *node, org billing.Org, at string) {
 		ID: events.NewID(), OrgID: org.ID, Model: price.Model, Provider: "openai", PriceVersion: price.Version, Currency: price.Currency,
 		OccurredAt: instant(at), Tokens: tokens, Cost: cost, Outcome: events.OutcomeCompleted, Source: events.SourceReported, Producer: "test",
 	}
-	if err := w.log.Publish(w.ctx, []events.Usage{u}); err != nil {
+	w.publish(u)
+	return u
+}
+
+func (w *world) publish(us ...events.Usage) {
+	w.Helper()
+	if err := w.log.Publish(w.ctx, us); err != nil {
 		w.Fatal(err)
 	}
 }
@@ -228,7 +234,8 @@ type memoryUsage struct {
 	mu      sync.Mutex
 	held    bool // the projection stands still
 	counted uint64
-	rows    []row
+	rows    []row // of events, not of their copies
+	known   map[[2]uuid.UUID]bool
 
 	beforeFirstUse func() // called without the lock
 }
@@ -276,8 +283,14 @@ func (m *memoryUsage) count(seq uint64, us []events.Usage) bool {
 	if m.held {
 		return false
 	}
+	if m.known == nil {
+		m.known = make(map[[2]uuid.UUID]bool)
+	}
 	for _, u := range us {
-		m.rows = append(m.rows, row{seq, u})
+		if id := [2]uuid.UUID{u.OrgID, u.ID}; !m.known[id] {
+			m.known[id] = true
+			m.rows = append(m.rows, row{seq, u})
+		}
 	}
 	m.counted = seq
 	return true

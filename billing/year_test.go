@@ -38,13 +38,13 @@ func TestAMonthOfVirtualTime(t *testing.T) {
 	t.Cleanup(ats.Unregister)
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		w.setClock("2023-12-30T00:00:00+08:00")
+		w.setClock("2023-12-30T23:00:00+08:00") // late: NATS's timers make an hour dear
 		w.begun = time.Now()
 		sleepUntil := func(at string) { time.Sleep(instant(at).Sub(w.clock())) }
 		n := w.node()
 		n.Grace, n.TermsDays = time.Hour, 14
 		w.install(n)
-		org := w.newOrg(n, "acme", "2023-12-30T00:00:00+08:00")
+		org := w.newOrg(n, "acme", "2023-12-30T23:00:00+08:00")
 		must[billing.Profile](t)(n.SetProfile(w.ctx, org.ID, billing.Profile{TaxRates: []ledger.TaxRate{{Name: "VAT", Pct: decimal.New(6, 0)}}}, w.by()))
 		must[billing.Plan](t)(n.AssignPlan(w.ctx, org.ID, billing.Plan{Code: "team", Name: "Team", Terms: ledger.Terms{MonthlyFee: amount("31"), DiscountPct: decimal.New(10, 0)}}, w.by()))
 		must[ledger.Grant](t)(n.GrantCredit(w.ctx, org.ID, billing.Promotion{Amount: amount("10"), ExpiresAt: instant("2024-01-10T00:00:00+08:00")}, w.by()))

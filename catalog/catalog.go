@@ -16,13 +16,16 @@ import (
 
 // Model is something that can be called. ID is the standard name, case-sensitive.
 type Model struct {
-	ID            string    `json:"id"`
-	Name          string    `json:"name"` // for people
-	Provider      string    `json:"provider"`
-	ContextLength uint64    `json:"context_length"` // tokens
-	Aliases       []string  `json:"aliases,omitempty"`
-	Enabled       bool      `json:"enabled"`
-	CreatedAt     time.Time `json:"created_at"` // UTC, when it was first registered
+	ID            string `json:"id"`
+	Name          string `json:"name"` // for people
+	Provider      string `json:"provider"`
+	ContextLength uint64 `json:"context_length"` // tokens
+	// MaxOutputTokens is the most that one answer has, which is claimed from budgets for
+	// a request that names no limit; 0 when nobody knows.
+	MaxOutputTokens uint64    `json:"max_output_tokens,omitempty"`
+	Aliases         []string  `json:"aliases,omitempty"`
+	Enabled         bool      `json:"enabled"`
+	CreatedAt       time.Time `json:"created_at"` // UTC, when it was first registered
 }
 
 // Types of the records this package writes, both on events.PriceSubject(model).

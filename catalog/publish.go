@@ -72,7 +72,7 @@ func (c *Catalog) RegisterModel(ctx context.Context, log Appender, m Model, by B
 }
 
 func sameModel(a, b Model) bool {
-	return a.ID == b.ID && a.Name == b.Name && a.Provider == b.Provider && a.ContextLength == b.ContextLength &&
+	return a.ID == b.ID && a.Name == b.Name && a.Provider == b.Provider && a.ContextLength == b.ContextLength && a.MaxOutputTokens == b.MaxOutputTokens &&
 		a.Enabled == b.Enabled && a.CreatedAt.Equal(b.CreatedAt) && slices.Equal(a.Aliases, b.Aliases)
 }
 

@@ -37,6 +37,7 @@ func (p *platform) blocked() *budgeted {
 // the other half, at once and not a request more; then nothing is let in, however
 // often the API is killed.
 func TestPlanThatBlocksSurvivesKill(t *testing.T) {
+	platformTest(t)
 	p := newPlatform(t)
 	p.installCatalog()
 	ingest := p.service("ingest")

@@ -26,7 +26,7 @@ func TestKillLoop(t *testing.T) {
 	r := random(t)
 	kills, pauseMax, clients := 25, 4*time.Second, 8
 	if testing.Short() {
-		kills, pauseMax = 3, 2*time.Second
+		kills, pauseMax, clients = 3, 2*time.Second, 4
 	}
 	p := newPlatform(t)
 	p.installCatalog()

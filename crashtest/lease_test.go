@@ -19,9 +19,9 @@ import (
 func TestTwoOfEach(t *testing.T) {
 	platformTest(t)
 	r := random(t)
-	stops := 6
+	stops, clients := 6, 8
 	if testing.Short() {
-		stops = 1
+		stops, clients = 1, 4
 	}
 	const ttl = 2 * time.Second
 	p := newPlatform(t)
@@ -35,7 +35,7 @@ func TestTwoOfEach(t *testing.T) {
 		ingesters = append(ingesters, p.service("ingest", "AIONE_LEASE_TTL="+ttl.String(), "AIONE_BATCH_AGE=1ms"))
 		p.service("invoicer", "AIONE_INVOICE_SCHEDULE=@every 1s")
 	}
-	load := p.load(8, acme.chat, r)
+	load := p.load(clients, acme.chat, r)
 	calm(t, load)
 	for range stops {
 		time.Sleep(between(r, 100*time.Millisecond, time.Second))
@@ -114,9 +114,9 @@ func (p *platform) rowsThrough(projection interface {
 func TestFrozenClickHouse(t *testing.T) {
 	platformTest(t)
 	r := random(t)
-	freezes := 6
+	freezes, clients := 6, 8
 	if testing.Short() {
-		freezes = 1
+		freezes, clients = 1, 4
 	}
 	const ttl = 1500 * time.Millisecond
 	p := newPlatform(t)
@@ -128,7 +128,7 @@ func TestFrozenClickHouse(t *testing.T) {
 	for range 2 {
 		ingesters = append(ingesters, p.service("ingest", "AIONE_LEASE_TTL="+ttl.String(), "AIONE_BATCH_AGE=1ms"))
 	}
-	load := p.load(8, acme.chat, r)
+	load := p.load(clients, acme.chat, r)
 	calm(t, load)
 	for range freezes {
 		time.Sleep(between(r, 100*time.Millisecond, 700*time.Millisecond))

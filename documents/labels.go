@@ -108,6 +108,7 @@ var (
 	labelCredit      = label{"抵扣额度", "Credit applied"}
 	labelCarried     = label{"结转至预付余额", "Carried to prepaid balance"}
 	labelTotal       = label{"合计", "Total"}
+	labelPaidPart    = label{"已付金额", "Amount paid"}
 	labelWrittenOff  = label{"已核销", "Written off"}
 	labelPayment     = label{"付款信息", "Payment details"}
 	labelHolder      = label{"户名", "Account name"}

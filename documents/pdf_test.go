@@ -89,7 +89,7 @@ func utf16Text(s string) string {
 
 func renderPDF(t rapid.TB, inv ledger.Invoice, parties Parties, language Language) ([]byte, []page) {
 	t.Helper()
-	b, err := InvoicePDF(inv, ledger.Amount{}, parties, language)
+	b, err := InvoicePDF(inv, Settled{}, parties, language)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +152,7 @@ func TestPDFsAtOnce(t *testing.T) {
 	var group sync.WaitGroup
 	for range 4 {
 		group.Go(func() {
-			if got, err := InvoicePDF(inv, ledger.Amount{}, parties, Bilingual); err != nil || !bytes.Equal(got, want) {
+			if got, err := InvoicePDF(inv, Settled{}, parties, Bilingual); err != nil || !bytes.Equal(got, want) {
 				t.Errorf("another document at the same time: %v", err)
 			}
 		})
@@ -291,14 +291,14 @@ func TestPDFRefusesWhatDoesNotAddUp(t *testing.T) {
 	} {
 		inv := wholeInvoice(t)
 		*part(&inv) = must(part(&inv).Add(amount("0.01")))
-		if _, err := InvoicePDF(inv, ledger.Amount{}, exampleParties(), English); !errors.Is(err, ErrSums) {
+		if _, err := InvoicePDF(inv, Settled{}, exampleParties(), English); !errors.Is(err, ErrSums) {
 			t.Errorf("another %s: %v, want %v", name, err, ErrSums)
 		}
 		if err := must(NewFocusExport(io.Discard)).AddInvoice(FocusInvoice{Invoice: inv, Parties: exampleParties()}); !errors.Is(err, ErrSums) {
 			t.Errorf("another %s, as FOCUS: %v, want %v", name, err, ErrSums)
 		}
 	}
-	if _, err := InvoicePDF(exampleInvoice(t), ledger.Amount{}, exampleParties(), "fr"); err == nil {
+	if _, err := InvoicePDF(exampleInvoice(t), Settled{}, exampleParties(), "fr"); err == nil {
 		t.Error("a language that there is not was taken")
 	}
 }
@@ -337,7 +337,7 @@ func TestPDFOfAnyInvoice(t *testing.T) {
 		parties := exampleParties()
 		parties.BillTo.Name = rapid.OneOf(rapid.StringN(1, 120, -1), rapid.StringOfN(rapid.SampledFrom([]rune("公司镕臺 ŁóźA&.-（）Рога")), 1, 120, -1)).Draw(t, "name")
 		language := rapid.SampledFrom([]Language{Chinese, English, Bilingual}).Draw(t, "language")
-		b, err := InvoicePDF(inv, ledger.Amount{}, parties, language)
+		b, err := InvoicePDF(inv, Settled{}, parties, language)
 		if errors.Is(err, ErrParty) {
 			return
 		}
@@ -413,7 +413,7 @@ func TestPartyNamesAreShownOrRefused(t *testing.T) {
 	} {
 		parties := exampleParties()
 		parties.BillTo.Name = name
-		b, err := InvoicePDF(exampleInvoice(t), ledger.Amount{}, parties, English)
+		b, err := InvoicePDF(exampleInvoice(t), Settled{}, parties, English)
 		if shows != (err == nil) || err != nil && !errors.Is(err, ErrParty) {
 			t.Errorf("name %q: %v", name, err)
 			continue
@@ -470,7 +470,7 @@ func TestWrittenOffInvoicePDF(t *testing.T) {
 		{"0", []string{"Paid"}, []string{"Written off"}},
 		{"30", []string{"Written off", "-30.00"}, []string{"Paid"}},
 	} {
-		b, err := InvoicePDF(inv, amount(c.writtenOff), exampleParties(), English)
+		b, err := InvoicePDF(inv, Settled{WrittenOff: amount(c.writtenOff)}, exampleParties(), English)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,13 +1,52 @@
 package documents
 
-import "aione/ledger"
+import (
+	"fmt"
+	"slices"
+
+	"aione/ledger"
+)
+
+// Settled is what of an invoice's total is not due any more, and why. The zero value
+// is an invoice of which all is due.
+type Settled struct{ Paid, Credited, WrittenOff ledger.Amount }
+
+// SettledOf is what an invoice's standing says; of a draft, which has none, nothing.
+func SettledOf(at ledger.InvoiceState) (s Settled, err error) {
+	if at.Invoice == nil {
+		return s, nil
+	}
+	s.Paid, s.WrittenOff, s.Credited = at.Paid, at.WrittenOff, at.Invoice.Total
+	for _, part := range []ledger.Amount{at.Paid, at.WrittenOff, at.Due} {
+		if s.Credited, err = s.Credited.Sub(part); err != nil {
+			return s, err
+		}
+	}
+	return s, nil
+}
+
+// due is what of a total is still to be paid; ErrSums when more than all of it is
+// settled.
+func (s Settled) due(total ledger.Amount) (ledger.Amount, error) {
+	due := total
+	for _, part := range []ledger.Amount{s.Paid, s.Credited, s.WrittenOff} {
+		var err error
+		if due, err = due.Sub(part); err != nil {
+			return due, err
+		}
+	}
+	if due.Sign() < 0 && due.Cmp(total) != 0 {
+		return due, fmt.Errorf("%w: more than the total of %s is settled", ErrSums, total)
+	}
+	return due, nil
+}
 
 // InvoicePDF renders an invoice on A4 pages, with a real font embedded, text that
-// can be selected, and bytes that depend on the arguments only. What was written off
-// of it is shown under its total: such an invoice is paid only as far as nothing is
-// due. It returns ErrParty when a name cannot be shown, and ErrSums when the invoice
-// contradicts itself.
-func InvoicePDF(inv ledger.Invoice, writtenOff ledger.Amount, parties Parties, language Language) ([]byte, error) {
+// can be selected, and bytes that depend on the arguments only. What is due is what
+// is not settled yet. What was written off is shown under the total: such an invoice
+// is paid only as far as nothing is due. It returns ErrParty when a name cannot be
+// shown, and ErrSums when the invoice contradicts itself.
+func InvoicePDF(inv ledger.Invoice, settled Settled, parties Parties, language Language) ([]byte, error) {
 	if err := language.check(); err != nil {
 		return nil, err
 	}
@@ -23,7 +62,7 @@ func InvoicePDF(inv ledger.Invoice, writtenOff ledger.Amount, parties Parties, l
 		standing: statusLabel(inv.Status), watermark: inv.Status == ledger.StatusDraft || inv.Status == ledger.StatusVoid,
 		colour: statusColour(inv.Status), priced: true,
 	}
-	if inv.Status == ledger.StatusPaid && !writtenOff.IsZero() {
+	if inv.Status == ledger.StatusPaid && !settled.WrittenOff.IsZero() {
 		p.standing, p.colour = labelWrittenOff, red
 	}
 	facts := []fact{
@@ -38,17 +77,20 @@ func InvoicePDF(inv ledger.Invoice, writtenOff ledger.Amount, parties Parties, l
 		facts = append(facts, fact{labelReplaces, inv.Correction.Number})
 	}
 	p.head(facts)
-	due, aside := labelAmountDue, language.of(labelDueDate)+"  "+inv.DueDate.String()
-	if inv.Status == ledger.StatusPaid || inv.Status == ledger.StatusVoid {
-		due, aside = labelTotal, ""
+	rows, under := invoiceTotals(&inv, language)
+	what, figure, aside := labelTotal, inv.Total, ""
+	if inv.Status != ledger.StatusPaid && inv.Status != ledger.StatusVoid {
+		due, err := settled.due(inv.Total)
+		if err != nil {
+			return nil, err
+		}
+		what, figure, aside = labelAmountDue, due, language.of(labelDueDate)+"  "+inv.DueDate.String()
+		under = append(under, notZero(total{language.of(labelPaidPart), settled.Paid.Neg()}, total{language.of(labelCredited), settled.Credited.Neg()})...)
 	}
-	p.headline(due, inv.Total, aside)
+	p.headline(what, figure, aside)
 	p.table(lineGroups(&inv, language))
-	rows, inside := invoiceTotals(&inv, language)
-	if !writtenOff.IsZero() {
-		inside = append(inside, total{language.of(labelWrittenOff), writtenOff.Neg()})
-	}
-	p.totals(rows, labelTotal, inv.Total, inside)
+	under = append(under, notZero(total{language.of(labelWrittenOff), settled.WrittenOff.Neg()})...)
+	p.totals(rows, labelTotal, inv.Total, under)
 	if bank := parties.Issuer.Bank; bank != (Bank{}) {
 		p.section(labelPayment, []fact{
 			{labelHolder, bank.AccountName}, {labelBank, bank.BankName}, {labelAccount, bank.AccountNumber}, {labelSWIFT, bank.SWIFT},
@@ -74,6 +116,10 @@ func statusColour(s ledger.Status) colour {
 		return grey
 	}
 	return accent
+}
+
+func notZero(rows ...total) []total {
+	return slices.DeleteFunc(rows, func(r total) bool { return r.amount.IsZero() })
 }
 
 // invoiceTotals gives the way from the lines to the total, and the taxes that

@@ -2,7 +2,6 @@ package embedded_test
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"os"
 	"testing"
@@ -22,11 +21,6 @@ func TestMain(m *testing.M) {
 	}
 	if dir := os.Getenv(fullDiskEnv); dir != "" {
 		os.Exit(runOnFullDisk(dir))
-	}
-	// The tests wait for engines of their own, mostly; a -parallel that is given
-	// wins, as it is parsed after.
-	if err := flag.Set("test.parallel", "4"); err != nil {
-		panic(err)
 	}
 	os.Exit(embedded.TestMain(m))
 }

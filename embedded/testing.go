@@ -3,6 +3,7 @@ package embedded
 import (
 	"context"
 	"crypto/rand"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -50,8 +51,16 @@ var shared struct {
 //
 // Every test package that opens engines needs it: the engine's child is the
 // test binary itself, and the shared engine must end with the tests.
+//
+// Tests wait for engines, mostly, so more of them may run at once than there are
+// processors; a -parallel that is given wins, as it is parsed after.
 func TestMain(m interface{ Run() int }) int {
 	RunChildIfAsked()
+	if parallel := flag.Lookup("test.parallel"); parallel != nil && !flag.Parsed() {
+		if err := parallel.Value.Set("4"); err != nil {
+			panic(err)
+		}
+	}
 	code := m.Run()
 	if shared.clickHouse != nil {
 		shared.clickHouse.Close()
@@ -80,7 +89,15 @@ func OpenPrivate(tb TB) *Engines {
 // OpenNATS gives a test a NATS of its own that listens on no port.
 func OpenNATS(tb TB) *NATS {
 	tb.Helper()
-	n, err := StartNATS(NATSOptions{StoreDir: tb.TempDir(), Port: NATSPortNone})
+	dir := tb.TempDir()
+	if parent := memoryDir(); parent != "" {
+		var err error
+		if dir, err = os.MkdirTemp(parent, "aione-nats-*"); err != nil {
+			tb.Fatalf("%v", err)
+		}
+		tb.Cleanup(func() { os.RemoveAll(dir) })
+	}
+	n, err := StartNATS(NATSOptions{StoreDir: dir, Port: NATSPortNone})
 	if err != nil {
 		tb.Fatalf("%v", err)
 	}
@@ -110,7 +127,7 @@ func OpenPrivateClickHouse(tb TB) *ClickHouse {
 func sharedClickHouse(tb TB) *ClickHouse {
 	tb.Helper()
 	shared.once.Do(func() {
-		if shared.dir, shared.err = os.MkdirTemp("", "aione-clickhouse-*"); shared.err != nil {
+		if shared.dir, shared.err = os.MkdirTemp(memoryDir(), "aione-clickhouse-*"); shared.err != nil {
 			return
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), testStartMax)
@@ -121,6 +138,21 @@ func sharedClickHouse(tb TB) *ClickHouse {
 		tb.Fatalf("%v", shared.err)
 	}
 	return shared.clickHouse
+}
+
+// memoryBytesMin is more than a short run of all packages keeps at once.
+const memoryBytesMin = 2 << 30
+
+// memoryDir is where a short run keeps what its engines share: making and removing
+// files there takes no part of a test's time. Empty: where a full run has it, on disk.
+func memoryDir() string {
+	const dir = "/dev/shm"
+	short := flag.Lookup("test.short")
+	var at syscall.Statfs_t
+	if short == nil || short.Value.String() != "true" || syscall.Statfs(dir, &at) != nil || at.Bavail*uint64(at.Bsize) < memoryBytesMin {
+		return ""
+	}
+	return dir
 }
 
 func (e *Engines) withDatabase(tb TB) *Engines {

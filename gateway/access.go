@@ -3,8 +3,6 @@ package gateway
 import (
 	"net/http"
 	"net/netip"
-	"slices"
-	"strings"
 	"time"
 
 	"aione/keys"
@@ -38,21 +36,5 @@ func (g *Gateway) clientIP(r *http.Request) netip.Addr {
 	if err != nil {
 		return netip.Addr{}
 	}
-	ip := peer.Addr().Unmap()
-	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
-	for _, hop := range slices.Backward(hops) {
-		if !within(g.config.TrustedProxies, ip) {
-			return ip
-		}
-		next, err := netip.ParseAddr(strings.TrimSpace(hop))
-		if err != nil {
-			return ip
-		}
-		ip = next.Unmap().WithZone("")
-	}
-	return ip
-}
-
-func within(prefixes []netip.Prefix, ip netip.Addr) bool {
-	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(ip) })
+	return keys.TrustedProxies(g.config.TrustedProxies).ClientIP(peer.Addr(), r.Header.Values("X-Forwarded-For"))
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"syscall"
 	"time"
 
@@ -87,8 +88,8 @@ func (u Upstream) check() error {
 		return fmt.Errorf("the base URL of upstream %s must begin with https:// or http://", u.Name)
 	case at.Scheme == "http" && !u.Insecure && !isLoopback(at.Hostname()):
 		return fmt.Errorf("the base URL of upstream %s is plain http to another machine; use https, or allow it with Insecure", u.Name)
-	case isLinkLocal(at.Hostname()):
-		return fmt.Errorf("the base URL of upstream %s is a link-local address, where clouds serve credentials", u.Name)
+	case hasMetadata(at.Hostname()):
+		return fmt.Errorf("the base URL of upstream %s is an address where clouds serve credentials", u.Name)
 	case u.Weight < 0:
 		return fmt.Errorf("the weight of upstream %s is negative", u.Name)
 	}
@@ -103,16 +104,31 @@ func isLoopback(host string) bool {
 	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
 }
 
-func isLinkLocal(host string) bool {
+func hasMetadata(host string) bool {
 	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.Unmap().IsLinkLocalUnicast()
+	return err == nil && servesCredentials(ip)
 }
 
-// noLinkLocal refuses to connect to what a name may resolve to all the same.
-func noLinkLocal(_, address string, _ syscall.RawConn) error {
+// metadata are addresses outside the link-local networks where clouds serve
+// credentials too.
+var metadata = []netip.Addr{
+	netip.MustParseAddr("100.100.100.200"), // Alibaba
+	netip.MustParseAddr("168.63.129.16"),   // Azure
+	netip.MustParseAddr("192.0.0.192"),     // Oracle
+	netip.MustParseAddr("fd00:ec2::254"),   // Amazon, by IPv6
+	netip.MustParseAddr("fd20:ce::254"),    // Google, by IPv6
+}
+
+func servesCredentials(ip netip.Addr) bool {
+	ip = ip.Unmap()
+	return ip.IsLinkLocalUnicast() || slices.Contains(metadata, ip)
+}
+
+// noMetadata refuses to connect to what a name may resolve to all the same.
+func noMetadata(_, address string, _ syscall.RawConn) error {
 	at, err := netip.ParseAddrPort(address)
-	if err == nil && at.Addr().Unmap().IsLinkLocalUnicast() {
-		return fmt.Errorf("%s is a link-local address", at.Addr())
+	if err == nil && servesCredentials(at.Addr()) {
+		return fmt.Errorf("%s is an address where clouds serve credentials", at.Addr())
 	}
 	return err
 }
@@ -154,9 +170,9 @@ type Config struct {
 	AnswerBytesMax int64 // of a plain answer; default 64 MiB
 	EventBytesMax  int   // of one event of a stream; default 8 MiB
 	MaxInFlight    int   // requests at once, drained ones too; default 4096
-	// CompletionTokensMax is what is claimed from the limits for an answer when the
-	// request names no limit of its own; less if the model's context is less;
-	// default 32768. A model that writes more is billed what it wrote.
+	// CompletionTokensMax is what is claimed from the limits for an answer when neither
+	// the request nor the catalog says how long it may be; less if the model's context
+	// is less; default 32768. A model that writes more is billed what it wrote.
 	CompletionTokensMax uint64
 
 	Timeouts Timeouts
@@ -260,7 +276,7 @@ func orDefault[T int | int64 | time.Duration](v, def T) T {
 func newTransport(maxInFlight int) *http.Transport {
 	return &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
-		DialContext:         (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second, Control: noLinkLocal}).DialContext,
+		DialContext:         (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second, Control: noMetadata}).DialContext,
 		TLSHandshakeTimeout: 10 * time.Second,
 		MaxIdleConnsPerHost: maxInFlight,
 		IdleConnTimeout:     90 * time.Second,

@@ -4,4 +4,4 @@ package gateway
 func CountTokens(text string) uint64 { return countTokens([]byte(text), 1<<62) }
 
 // DialControl is what every connection to an upstream is asked before it is made.
-var DialControl = noLinkLocal
+var DialControl = noMetadata

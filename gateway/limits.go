@@ -125,7 +125,7 @@ func (q *request) promptCounted() uint64 {
 func (x *exchange) completionBound() uint64 {
 	each := x.request.completionMax
 	if each == 0 {
-		each = min(x.gateway.config.CompletionTokensMax, orElse(x.model.ContextLength, completionUnknown))
+		each = min(orElse(x.model.MaxOutputTokens, x.gateway.config.CompletionTokensMax), orElse(x.model.ContextLength, completionUnknown))
 	}
 	return each * uint64(x.request.choices)
 }
@@ -187,7 +187,7 @@ func (x *exchange) ask(ctx context.Context, limiter Limiter, key keys.Key, promp
 
 // claim is the most that the request can use with a prompt of so many tokens.
 func (x *exchange) claim(key keys.Key, prompt uint64) (Claim, error) {
-	completion := x.completionBound()
+	prompt, completion := x.withDocuments(prompt), x.completionBound()
 	c := Claim{Key: key, Model: x.model.ID, At: x.estimate.OccurredAt, RequestID: x.estimate.ID, Tokens: prompt + completion, Cost: zeroCost}
 	if key.Sandbox {
 		return c, nil
@@ -199,6 +199,21 @@ func (x *exchange) claim(key keys.Key, prompt uint64) (Claim, error) {
 	err := x.rate(&worst)
 	c.Cost = worst.Cost
 	return c, err
+}
+
+// withDocuments adds to a prompt what the model may read of its documents, recordings
+// and films: no more than their bytes, and than its context holds; of one that is
+// elsewhere nothing else is known.
+func (x *exchange) withDocuments(prompt uint64) uint64 {
+	s := &x.request.scan
+	context := orElse(x.model.ContextLength, completionUnknown)
+	switch {
+	case s.documents == 0:
+		return prompt
+	case s.links > 0:
+		return max(prompt, context)
+	}
+	return max(prompt, min(prompt+uint64(s.mediaBytes), context))
 }
 
 // dearest puts the tokens where they cost most.

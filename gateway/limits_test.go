@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -204,6 +205,29 @@ func TestHoldIsSettledWhateverHappens(t *testing.T) {
 	}
 }
 
+// TestClaimWithoutALimit: what names no limit may use what its model can write, or a
+// default for a model of which nobody said it.
+func TestClaimWithoutALimit(t *testing.T) {
+	t.Parallel()
+	l := &books{}
+	b := newBench(t, func(c *gateway.Config) { c.Limiter = l })
+	small, _ := b.catalog.Resolve("small")
+	for _, c := range []struct{ context, output, want uint64 }{
+		{200_000, 0, 32 << 10}, {200_000, 100_000, 100_000}, {50_000, 100_000, 50_000}, {20_000, 0, 20_000}, {200_000, 1000, 1000},
+	} {
+		small.ContextLength, small.MaxOutputTokens = c.context, c.output
+		if err := b.catalog.RegisterModel(t.Context(), b.log, small, catalog.By{Actor: "test", At: time.Now()}); err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range []speech{speeches[0], speeches[2]} {
+			s.ask(b, b.secret, ask{})
+			if got, _ := l.last(t); got.Tokens < c.want || got.Tokens > c.want+300 {
+				t.Errorf("%s, context %d, output %d: a claim of %d tokens", s.dialect, c.context, c.output, got.Tokens)
+			}
+		}
+	}
+}
+
 // TestContextLength: a request that cannot fit is refused before anything moves.
 // The model's context is 100 tokens.
 func TestContextLength(t *testing.T) {
@@ -239,5 +263,49 @@ func TestContextLength(t *testing.T) {
 	}
 	if n := b.count(3); n != 3 || len(l.claims) != 3 {
 		t.Errorf("%d admissions and %d claims, want 3", n, len(l.claims))
+	}
+}
+
+// TestClaimsOfDocuments: what a model may read of a file is claimed, by its bytes or
+// as much as the context holds; of a picture a fixed number.
+func TestClaimsOfDocuments(t *testing.T) {
+	t.Parallel()
+	l := &books{}
+	b := newBench(t, func(c *gateway.Config) { c.Limiter = l })
+	const model, context = "small", 128 << 10 // what is claimed of a context nobody knows
+	text, data := strings.Repeat(" word", 30_000), strings.Repeat("QUJD", 10_000)
+	for _, c := range []struct {
+		s           speech
+		content     string
+		least, most uint64
+	}{
+		{speeches[0], `{"type":"image_url","image_url":{"url":"data:image/png;base64,` + data + `"}}`, 4096, 6000},
+		{speeches[0], `{"type":"file","file":{"filename":"a.pdf","file_data":"data:application/pdf;base64,` + data + `"}}`, 40_000, 50_000},
+		{speeches[0], `{"type":"input_audio","input_audio":{"format":"mp3","data":"` + strings.Repeat(data, 9) + `"}}`, context, context + 1000},
+		{speeches[0], `{"type":"file","file":{"file_id":"file-7"}}`, context, context + 1000},
+		{speeches[0], `{"type":"video_url","video_url":{"url":"https://example.com/a.mp4"}}`, context, context + 1000},
+		{speeches[1], `{"type":"image","source":{"type":"base64","media_type":"image/png","data":"` + data + `"}}`, 4096, 6000},
+		{speeches[1], `{"type":"document","source":{"type":"text","media_type":"text/plain","data":"` + text + `"}}`, 30_000, 60_000},
+		{speeches[1], `{"type":"document","source":{"type":"base64","media_type":"application/pdf","data":"` + data + `"}}`, 40_000, 50_000},
+		{speeches[1], `{"type":"document","source":{"type":"url","url":"https://example.com/a.pdf"}}`, context, context + 2000},
+		{speeches[2], `{"inlineData":{"mimeType":"image/png","data":"` + data + `"}}`, 4096, 6000},
+		{speeches[2], `{"inlineData":{"mimeType":"audio/mp3","data":"` + data + `"}}`, 40_000, 50_000},
+		{speeches[2], `{"fileData":{"mimeType":"image/png","fileUri":"https://example.com/a.png"}}`, 4096, 6000},
+		{speeches[2], `{"fileData":{"fileUri":"https://example.com/film"}}`, context, context + 1000},
+	} {
+		body := ""
+		switch c.s.dialect {
+		case gateway.DialectGemini:
+			body = `{"contents":[{"role":"user","parts":[` + c.content + `]}],"generationConfig":{"maxOutputTokens":100}`
+		default:
+			body = `{"model":"small","max_tokens":100,"messages":[{"role":"user","content":[` + c.content + `]}]`
+		}
+		req := c.s.request(t.Context(), b, b.secret, ask{model: model})
+		req.Body, req.ContentLength = io.NopCloser(strings.NewReader(body+"}")), int64(len(body)+1)
+		before := len(l.asked)
+		c.s.read(must(http.DefaultClient.Do(req)))
+		if len(l.asked) != before+1 || l.asked[before] < c.least || l.asked[before] > c.most {
+			t.Errorf("%s %.90s: claims of %d, want %d to %d", c.s.dialect, c.content, l.asked[before:], c.least, c.most)
+		}
 	}
 }

@@ -55,6 +55,35 @@ func TestUsageNotBelieved(t *testing.T) {
 	}
 }
 
+// TestUsageOfOthers: what others who speak the dialect call differently.
+func TestUsageOfOthers(t *testing.T) {
+	for raw, want := range map[string]events.Tokens{
+		// DeepSeek
+		`{"prompt_tokens":100,"completion_tokens":20,"total_tokens":120,"prompt_cache_hit_tokens":64,"prompt_cache_miss_tokens":36}`: {Input: 36, CacheRead: 64, Output: 20},
+		// Moonshot
+		`{"prompt_tokens":100,"completion_tokens":20,"total_tokens":120,"cached_tokens":64}`: {Input: 36, CacheRead: 64, Output: 20},
+		// Both places: told once
+		`{"prompt_tokens":100,"completion_tokens":20,"prompt_cache_hit_tokens":64,"prompt_tokens_details":{"cached_tokens":64}}`: {Input: 36, CacheRead: 64, Output: 20},
+		// xAI
+		`{"prompt_tokens":32,"completion_tokens":9,"total_tokens":135,"completion_tokens_details":{"reasoning_tokens":94}}`: {Input: 32, Output: 9, Reasoning: 94},
+		`{"prompt_tokens":32,"completion_tokens":90,"total_tokens":127,"completion_tokens_details":{"reasoning_tokens":5}}`: {Input: 32, Output: 90, Reasoning: 5},
+		// OpenAI
+		`{"prompt_tokens":32,"completion_tokens":90,"total_tokens":122,"completion_tokens_details":{"reasoning_tokens":5}}`: {Input: 32, Output: 85, Reasoning: 5},
+	} {
+		if got, err := parseOpenAIUsage([]byte(raw)); err != nil || got != want {
+			t.Errorf("%s: %+v, %v", raw, got, err)
+		}
+	}
+	for _, raw := range []string{
+		`{"prompt_tokens":100,"completion_tokens":20,"cached_tokens":101}`, `{"prompt_tokens":100,"completion_tokens":20,"prompt_cache_hit_tokens":-1}`,
+		`{"prompt_tokens":32,"completion_tokens":9,"total_tokens":136,"completion_tokens_details":{"reasoning_tokens":94}}`,
+	} {
+		if got, err := parseOpenAIUsage([]byte(raw)); !errors.Is(err, errImplausible) {
+			t.Errorf("%s: %+v, %v", raw, got, err)
+		}
+	}
+}
+
 // anyJSON draws a JSON value whose objects may use the very names we look for.
 func anyJSON(depth int) *rapid.Generator[any] {
 	return rapid.Custom(func(t *rapid.T) any {

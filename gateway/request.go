@@ -64,6 +64,8 @@ func (q *request) measure(parts ...span) {
 		q.scan.textBytes += s.textBytes
 		q.scan.media += s.media
 		q.scan.mediaBytes += s.mediaBytes
+		q.scan.documents += s.documents
+		q.scan.links += s.links
 		q.promptRaw += len(part)
 		q.prompt = append(q.prompt, at)
 	}

@@ -311,6 +311,8 @@ func TestUpstreamsAreChecked(t *testing.T) {
 		"no name":      {with(func(u *gateway.Upstream) { u.Name = "" }), false},
 		"metadata":     {with(func(u *gateway.Upstream) { u.BaseURL = "https://169.254.169.254/v1" }), false},
 		"mapped":       {with(func(u *gateway.Upstream) { u.BaseURL = "https://[::ffff:169.254.169.254]/v1" }), false},
+		"alibaba's":    {with(func(u *gateway.Upstream) { u.BaseURL = "https://100.100.100.200/v1" }), false},
+		"amazon's":     {with(func(u *gateway.Upstream) { u.BaseURL = "https://[fd00:ec2::254]/v1" }), false},
 		"dialect":      {with(func(u *gateway.Upstream) { u.Dialect = "cohere" }), false},
 		"weight":       {with(func(u *gateway.Upstream) { u.Weight = -1 }), false},
 	} {
@@ -321,7 +323,7 @@ func TestUpstreamsAreChecked(t *testing.T) {
 		}
 	}
 	// A name, or another way to write an address, is known only when it is resolved.
-	for address, ok := range map[string]bool{"169.254.169.254:443": false, "[fe80::1%eth0]:443": false, "[::ffff:169.254.1.1]:80": false, "10.0.0.7:443": true, "[2001:db8::1]:443": true} {
+	for address, ok := range map[string]bool{"169.254.169.254:443": false, "[fe80::1%eth0]:443": false, "[::ffff:169.254.1.1]:80": false, "100.100.100.200:80": false, "10.0.0.7:443": true, "[2001:db8::1]:443": true} {
 		if err := gateway.DialControl("tcp", address, nil); (err == nil) != ok {
 			t.Errorf("dial %s: %v", address, err)
 		}
@@ -343,6 +345,8 @@ func TestAddresses(t *testing.T) {
 		{"10.1.0.0/16", "127.0.0.1/32", "10.1.2.3, 8.8.8.8", false},
 		{"10.1.0.0/16", "127.0.0.1/32", "8.8.8.8,10.1.2.3, 127.0.0.1", true},
 		{"10.1.0.0/16", "127.0.0.1/32", "nonsense", false},
+		{"127.0.0.1/32", "127.0.0.1/32", "nonsense", false}, // the proxy is not the client
+		{"10.1.0.0/16", "127.0.0.1/32", "10.1.2.3:4567", true},
 	} {
 		b := newBench(t, func(cfg *gateway.Config) {
 			if c.trusted != "" {

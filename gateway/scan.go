@@ -13,6 +13,8 @@ type chunkScan struct {
 	textBytes  int  // of text that a model wrote or reads
 	mediaBytes int  // of base64 data and addresses of pictures, sound and files
 	media      int  // how many there are
+	documents  int  // may hold files that are no pictures: what a model reads of one, its length does not say
+	links      int  // of media that are elsewhere
 	images     int  // pictures
 	finishes   int  // choices or candidates that end here: a finish reason with a value
 	usage      bool // may hold a usage object; decode to be sure
@@ -57,12 +59,48 @@ func (s *chunkScan) member(name, inside, quoted []byte, text *written) {
 	case "mimeType", "mime_type":
 		if bytes.HasPrefix(inside, []byte("image/")) {
 			s.images++
+		} else {
+			s.documents++
 		}
-	case "data", "url", "file_data", "fileUri", "file_uri":
+	case "type":
+		if string(inside) == "document" { // Anthropic's
+			s.documents++
+		}
+	case "data":
+		if !isBase64(inside) { // a document that is a text
+			n := decodedLen(inside)
+			s.textBytes += n
+			text.add(quoted, n)
+			return
+		}
 		s.mediaBytes += len(inside)
 		s.media++
+	case "url", "file_data", "fileUri", "file_uri", "file_id":
+		s.mediaBytes += len(inside)
+		s.media++
+		if !bytes.HasPrefix(inside, []byte("data:")) && string(name) != "file_data" {
+			s.links++
+		}
 	}
 }
+
+// isBase64 reports whether the inside of a string literal has none but characters
+// of base64, whose slashes and line ends may be escaped.
+func isBase64(inside []byte) bool {
+	for _, c := range inside {
+		if !base64Chars[c] {
+			return false
+		}
+	}
+	return true
+}
+
+var base64Chars = func() (is [256]bool) {
+	for _, c := range []byte(`ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_=\`) {
+		is[c] = true
+	}
+	return is
+}()
 
 // object handles a member that holds an object, and returns where to go on.
 func (s *chunkScan) object(name, value []byte, text *written) []byte {
@@ -73,6 +111,12 @@ func (s *chunkScan) object(name, value []byte, text *written) []byte {
 		s.failure = true
 	case "image_url":
 		s.images++
+	case "file", "input_audio", "video_url":
+		s.documents++
+	case "fileData", "file_data":
+		if end := bytes.IndexByte(value, '}'); end < 0 || !bytes.Contains(value[:end], []byte(`"image/`)) {
+			s.documents++
+		}
 	case "args", "input", "response": // of a tool call: the model wrote the object itself
 		object, err := jsontext.NewDecoder(bytes.NewBuffer(value), lenient, jsontext.AllowDuplicateNames(true)).ReadValue()
 		if err != nil {

@@ -63,6 +63,15 @@ type chatCall struct {
 		Name      string `json:"name,omitempty"`
 		Arguments string `json:"arguments"`
 	} `json:"function"`
+	Extra *extraContent `json:"extra_content,omitempty"`
+}
+
+// extraContent is where Google's own translation keeps the signature of a thought:
+// its newer models refuse a conversation whose tool calls have lost theirs.
+type extraContent struct {
+	Google struct {
+		ThoughtSignature string `json:"thought_signature,omitempty"`
+	} `json:"google"`
 }
 
 func newCall(id, name, arguments string) chatCall {
@@ -80,6 +89,11 @@ func decodeChat(body []byte) (*chatCompletion, error) {
 	var c chatCompletion
 	if err := json.Unmarshal(body, &c); err != nil {
 		return nil, badRequest("invalid_type", "", "The request is not a chat completion: a field has the wrong type.")
+	}
+	for i := range c.Tools {
+		if typ := c.Tools[i].Type; typ != "function" && typ != "" {
+			return nil, notTranslated("tools", fmt.Sprintf("A tool of type %q", shown(typ)))
+		}
 	}
 	return &c, nil
 }

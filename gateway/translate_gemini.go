@@ -32,6 +32,7 @@ type generatePart struct {
 	FileData   *generateFile `json:"fileData,omitempty"`
 	Call       *generateCall `json:"functionCall,omitempty"`
 	Response   *generateCall `json:"functionResponse,omitempty"`
+	Signature  string        `json:"thoughtSignature,omitempty"`
 }
 
 type generateBlob struct {
@@ -181,7 +182,11 @@ func (r *generateRequest) add(m *chatMessage, names map[string]string) error {
 			quoted, _ := jsontext.AppendQuote(nil, text) // was decoded, so it is UTF-8
 			result = fmt.Appendf(nil, `{"result":%s}`, quoted)
 		}
-		parts = []generatePart{{Response: &generateCall{Name: names[m.ToolCallID], Response: result}}}
+		name, called := names[m.ToolCallID]
+		if !called {
+			return badRequest("invalid_value", "messages", "A message of role tool answers no tool call before it: its tool_call_id is %q.", shown(m.ToolCallID))
+		}
+		parts = []generatePart{{Response: &generateCall{Name: name, Response: result}}}
 	case "assistant":
 		role = "model"
 		for i := range m.ToolCalls {
@@ -191,7 +196,11 @@ func (r *generateRequest) add(m *chatMessage, names map[string]string) error {
 				return err
 			}
 			names[c.ID] = c.Function.Name
-			parts = append(parts, generatePart{Call: &generateCall{Name: c.Function.Name, Args: args}})
+			part := generatePart{Call: &generateCall{Name: c.Function.Name, Args: args}}
+			if c.Extra != nil {
+				part.Signature = c.Extra.Google.ThoughtSignature
+			}
+			parts = append(parts, part)
 		}
 	case "user":
 	default:
@@ -248,6 +257,10 @@ func (c generateMessage) message(responseID string, calls *int, stream bool) com
 			call, index := newCall(fmt.Sprintf("call_%s_%d", responseID, *calls), p.Call.Name, args), *calls
 			if stream {
 				call.Index = &index
+			}
+			if p.Signature != "" {
+				call.Extra = &extraContent{}
+				call.Extra.Google.ThoughtSignature = p.Signature
 			}
 			*calls++
 			m.ToolCalls = append(m.ToolCalls, call)

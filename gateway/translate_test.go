@@ -3,6 +3,9 @@ package gateway_test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"reflect"
 	"strings"
 	"testing"
@@ -115,6 +118,8 @@ func TestTranslatedRequests(t *testing.T) {
 	for _, c := range []struct{ model, more, param string }{
 		{"opus-4-6", `,"n":2`, "n"},
 		{"opus-4-6", `,"response_format":{"type":"json_object"}`, "response_format"},
+		{"opus-4-6", `,"tools":[{"type":"custom","custom":{"name":"f"}}]`, "tools"},
+		{"small", `,"tools":[{"type":"web_search"}]`, "tools"},
 		{"small", `,"messages2":[],"stop":7.5,"tools":{}`, ""},
 	} {
 		a := speeches[0].ask(b, b.secret, ask{model: c.model, more: c.more})
@@ -137,6 +142,10 @@ func TestTranslatedRequests(t *testing.T) {
 	if n := b.upstream.calls.Load() - calls; n > 1 {
 		t.Errorf("%d refused requests reached the upstream", n)
 	}
+	a := b.ask(b.secret, `{"model":"small","messages":[{"role":"user","content":"hi"},{"role":"tool","tool_call_id":"of nobody","content":"x"}]}`)
+	if a.status != 400 || !strings.Contains(a.raw, "of nobody") {
+		t.Errorf("a result without its call: %d %s", a.status, a.raw)
+	}
 	for _, u := range b.usages() {
 		if u.HTTPStatus == 0 && !u.Cost.IsZero() {
 			t.Errorf("a refused request costs %s", u.Cost)
@@ -154,4 +163,36 @@ func sameJSON(t *testing.T, a, b string) bool {
 		t.Fatal(err)
 	}
 	return reflect.DeepEqual(x, y)
+}
+
+// TestThoughtSignatures: what Gemini signs a tool call with comes back to it.
+func TestThoughtSignatures(t *testing.T) {
+	t.Parallel()
+	answer := `{"candidates":[{"content":{"role":"model","parts":[{"functionCall":{"name":"look","args":{}},"thoughtSignature":"c2lnbmVk"}]},"finishReason":"STOP"}],` +
+		`"usageMetadata":{"promptTokenCount":3,"candidatesTokenCount":2},"responseId":"r1"}`
+	var sent string
+	gemini := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body := must(io.ReadAll(r.Body))
+		sent = string(body)
+		if strings.HasSuffix(r.URL.Path, ":streamGenerateContent") {
+			w.Header().Set("Content-Type", "text/event-stream")
+			_, _ = io.WriteString(w, "data: "+answer+"\n\n")
+			return
+		}
+		_, _ = io.WriteString(w, answer)
+	}))
+	t.Cleanup(gemini.Close)
+	b := newBench(t, func(c *gateway.Config) {
+		c.Routes["small"] = gateway.Route{Upstreams: []gateway.Upstream{{Name: "g", BaseURL: gemini.URL + "/v1beta", Dialect: gateway.DialectGemini}}}
+	})
+	const kept = `"extra_content":{"google":{"thought_signature":"c2lnbmVk"}}`
+	for _, stream := range []bool{false, true} {
+		if a := speeches[0].ask(b, b.secret, ask{stream: stream}); a.status != 200 || !strings.Contains(a.raw, kept) {
+			t.Errorf("stream %v: %d %s", stream, a.status, a.raw)
+		}
+	}
+	b.ask(b.secret, `{"model":"small","messages":[{"role":"user","content":"hi"},{"role":"assistant","tool_calls":[{"id":"c1","type":"function","function":{"name":"look","arguments":"{}"},`+kept+`}]},{"role":"tool","tool_call_id":"c1","content":"x"}]}`)
+	if !strings.Contains(sent, `"thoughtSignature":"c2lnbmVk"`) {
+		t.Errorf("the upstream got %s", sent)
+	}
 }

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -34,11 +35,16 @@ func promptOf(t events.Tokens) *events.Tokens {
 }
 
 // parseOpenAIUsage takes OpenAI's usage apart: prompt_tokens include the cached
-// ones, completion_tokens the reasoning ones.
+// ones, completion_tokens the reasoning ones. Some who speak its dialect tell the
+// cached ones at another place (DeepSeek, Moonshot), or count the reasoning ones
+// beside the completion (xAI): then only all three together make their total.
 func parseOpenAIUsage(raw jsontext.Value) (events.Tokens, error) {
 	var u struct {
 		Prompt        *int64 `json:"prompt_tokens"`
 		Completion    *int64 `json:"completion_tokens"`
+		Total         int64  `json:"total_tokens"`
+		CacheHit      int64  `json:"prompt_cache_hit_tokens"`
+		Cached        int64  `json:"cached_tokens"`
 		PromptDetails struct {
 			Cached int64 `json:"cached_tokens"`
 		} `json:"prompt_tokens_details"`
@@ -52,9 +58,13 @@ func parseOpenAIUsage(raw jsontext.Value) (events.Tokens, error) {
 	if u.Prompt == nil || u.Completion == nil {
 		return events.Tokens{}, fmt.Errorf("%w: prompt_tokens or completion_tokens is missing", errImplausible)
 	}
-	prompt, completion, cached, reasoning := *u.Prompt, *u.Completion, u.PromptDetails.Cached, u.CompletionDetails.Reasoning
+	prompt, completion, reasoning := *u.Prompt, *u.Completion, u.CompletionDetails.Reasoning
+	cached := cmp.Or(u.PromptDetails.Cached, u.CacheHit, u.Cached)
 	if err := plausible(prompt, completion, cached, reasoning); err != nil {
 		return events.Tokens{}, err
+	}
+	if reasoning > 0 && u.Total == prompt+completion+reasoning {
+		completion += reasoning
 	}
 	if cached > prompt || reasoning > completion {
 		return events.Tokens{}, fmt.Errorf("%w: %d cached of %d prompt tokens, %d reasoning of %d completion tokens",

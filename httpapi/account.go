@@ -68,7 +68,7 @@ type billingAccountResponse struct {
 	Timezone           string    `json:"timezone" doc:"IANA; its dates begin and end the billing periods."`
 	CurrentPeriodStart string    `json:"current_period_start" format:"date"`
 	CurrentPeriodEnd   string    `json:"current_period_end" format:"date" doc:"The last day of the period."`
-	CurrentPeriodCost  string    `json:"current_period_cost" format:"decimal" doc:"The total of the upcoming invoice."`
+	CurrentPeriodCost  string    `json:"current_period_cost" format:"decimal" doc:"What the upcoming invoice comes to, with tax, before credits pay it."`
 	BudgetLimit        *string   `json:"budget_limit" format:"decimal" doc:"Of a period; null means none."`
 	UpdatedAt          string    `json:"updated_at" format:"date-time" doc:"Up to when usage is counted; without any, when the account was made."`
 }
@@ -105,7 +105,15 @@ func (s *Server) account(w http.ResponseWriter, r *http.Request, caller keys.Key
 	if a.Prepaid { // usage is paid from it as it happens, long before the invoice
 		balance = a.Balance
 	}
-	status, err := s.accountStatus(org.ID)
+	today, err := s.today(org.ID)
+	if err != nil {
+		return err
+	}
+	status := "active"
+	if !at.Owed.IsZero() && at.OwedBy.Before(today) {
+		status = "overdue"
+	}
+	cost, err := upcoming.BeforeCredits()
 	if err != nil {
 		return err
 	}
@@ -115,7 +123,7 @@ func (s *Server) account(w http.ResponseWriter, r *http.Request, caller keys.Key
 		CreditLimit: a.CreditLimit.Format(org.Currency), FrozenAmount: a.Frozen.Format(org.Currency),
 		Currency: org.Currency, Status: status, Timezone: org.Timezone,
 		CurrentPeriodStart: upcoming.Period.FirstDay().String(), CurrentPeriodEnd: upcoming.Period.LastDay().String(),
-		CurrentPeriodCost: upcoming.Total.Format(org.Currency), UpdatedAt: instant(org.CreatedAt),
+		CurrentPeriodCost: cost.Format(org.Currency), UpdatedAt: instant(org.CreatedAt),
 	}
 	if !mark.CountedThrough.IsZero() {
 		answer.UpdatedAt = instant(mark.CountedThrough)
@@ -126,25 +134,6 @@ func (s *Server) account(w http.ResponseWriter, r *http.Request, caller keys.Key
 	}
 	writeJSON(w, http.StatusOK, answer)
 	return nil
-}
-
-// accountStatus is overdue as long as one of the newest invoices is.
-func (s *Server) accountStatus(org uuid.UUID) (string, error) {
-	const look = 100
-	invoices, _, err := s.config.Books.Invoices(org, 1, look)
-	if err != nil {
-		return "", err
-	}
-	for i := range invoices {
-		_, status, err := s.standingOf(&invoices[i])
-		if err != nil {
-			return "", err
-		}
-		if status == ledger.StatusOverdue {
-			return "overdue", nil
-		}
-	}
-	return "active", nil
 }
 
 // budgetProgress is how much of the budget is spent; 0.00 without one, and all of

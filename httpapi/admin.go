@@ -30,7 +30,7 @@ type PriceList interface {
 
 // InvoiceRun closes the periods that are due: billing.Invoicer.
 type InvoiceRun interface {
-	RunDue(ctx context.Context, asOf time.Time) (billing.Report, error)
+	RunDueBy(ctx context.Context, asOf time.Time, actor string) (billing.Report, error)
 }
 
 type orgRequest struct {
@@ -38,6 +38,7 @@ type orgRequest struct {
 	Timezone    string `json:"timezone,omitempty" maxLength:"64" doc:"IANA; its calendar months are the billing periods." default:"Asia/Shanghai"`
 	Currency    string `json:"currency,omitempty" pattern:"^[A-Z]{3}$" doc:"ISO 4217, of all its invoices." default:"CNY"`
 	LegalEntity string `json:"legal_entity,omitempty" pattern:"^[A-Z0-9]{1,16}$" doc:"Who invoices it." default:"AIONE"`
+	Reason      string `json:"reason,omitempty" maxLength:"500" doc:"Why, for the audit trail."`
 }
 
 type orgResponse struct {
@@ -50,7 +51,8 @@ type orgResponse struct {
 }
 
 type teamRequest struct {
-	Name string `json:"name" minLength:"1" maxLength:"256"`
+	Name   string `json:"name" minLength:"1" maxLength:"256"`
+	Reason string `json:"reason,omitempty" maxLength:"500" doc:"Why, for the audit trail."`
 }
 
 type teamResponse struct {
@@ -60,9 +62,9 @@ type teamResponse struct {
 	CreatedAt string    `json:"created_at" format:"date-time"`
 }
 
-// byCaller says who commands.
-func (s *Server) byCaller(caller keys.Key) billing.By {
-	return billing.By{Actor: actorOf(caller), At: s.config.Now()}
+// byCaller says who commands, and why.
+func (s *Server) byCaller(caller keys.Key, reason string) billing.By {
+	return billing.By{Actor: actorOf(caller), Reason: reason, At: s.config.Now()}
 }
 
 // createOrg serves POST /admin/v1/orgs. The id follows from the idempotency key,
@@ -78,7 +80,7 @@ func (s *Server) createOrg(w http.ResponseWriter, r *http.Request, caller keys.K
 	}
 	org, err := s.config.Tenants.CreateOrg(r.Context(), billing.Org{
 		ID: again.id("org"), Name: req.Name, Timezone: req.Timezone, Currency: req.Currency, LegalEntity: req.LegalEntity,
-	}, s.byCaller(caller))
+	}, s.byCaller(caller, req.Reason))
 	if err != nil {
 		return err
 	}
@@ -126,7 +128,7 @@ func (s *Server) createTeam(w http.ResponseWriter, r *http.Request, caller keys.
 	if problems := checkName(req.Name); problems != nil {
 		return problems
 	}
-	team, err := s.config.Tenants.CreateTeam(r.Context(), billing.Team{ID: again.id("team"), OrgID: org, Name: req.Name}, s.byCaller(caller))
+	team, err := s.config.Tenants.CreateTeam(r.Context(), billing.Team{ID: again.id("team"), OrgID: org, Name: req.Name}, s.byCaller(caller, req.Reason))
 	if err != nil {
 		return err
 	}
@@ -147,6 +149,7 @@ type priceRequest struct {
 	Reasoning     price     `json:"reasoning,omitempty" format:"price"`
 	Image         price     `json:"image,omitempty" format:"price" doc:"Per image."`
 	Request       price     `json:"request,omitempty" format:"price" doc:"Per request."`
+	Reason        string    `json:"reason,omitempty" maxLength:"500" doc:"Why, for the audit trail."`
 }
 
 // price is a decimal that its pattern has checked.
@@ -202,7 +205,7 @@ func (s *Server) publishPrice(w http.ResponseWriter, r *http.Request, caller key
 			return nil
 		}
 	}
-	by := s.byCaller(caller)
+	by := s.byCaller(caller, req.Reason)
 	p, err := s.config.PriceList.PublishPrice(r.Context(), s.config.Ledger, catalog.Publication{Price: want}, catalog.By{Actor: by.Actor, Reason: by.Reason, At: by.At})
 	switch {
 	case errors.Is(err, catalog.ErrUnknownModel):
@@ -247,7 +250,7 @@ func (s *Server) runInvoices(w http.ResponseWriter, r *http.Request, caller keys
 	if at.After(now) {
 		return invalid("datetime_range", "the moment has not come yet", "query", asOf.name)
 	}
-	report, err := s.config.InvoiceRun.RunDue(r.Context(), at)
+	report, err := s.config.InvoiceRun.RunDueBy(r.Context(), at, actorOf(caller))
 	if err != nil && report.Failed == 0 {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"aione/billing"
 	"aione/embedded"
 	"aione/events"
 	"aione/keys"
@@ -147,14 +148,22 @@ func TestInvoiceRunPlanAndAccount(t *testing.T) {
 		}
 	}
 
+	if last := lastChange(t, r, x.org.ID); last.Type != billing.TypeInvoiceIssued || last.Actor != actorOf(must(r.keys.Verify(root, testNow))) || last.Reason == "" {
+		t.Errorf("the run is in the audit trail as %+v", last)
+	}
+
 	a := r.get("/api/v1/billing/plan", x.token)
 	if a.status != http.StatusOK || !strings.Contains(a.body, `"code":"pay-as-you-go"`) || !strings.Contains(a.body, `"rpm_limit":null`) || !strings.Contains(a.body, `"discount_pct":"0.00"`) {
 		t.Errorf("plan = %d %s", a.status, a.body)
 	}
 	var account billingAccountResponse
+	credit := must(r.commands.GrantCredit(r.ctx, x.org.ID, billing.Promotion{Amount: must(ledger.ParseAmount("10"))}, billing.By{Actor: "test", At: testNow}))
 	r.get("/api/v1/billing/account", x.token).into(t, &account)
+	if account.PromotionalBalance != credit.Result.Amount.Format("CNY") { // it will pay, and lowers no cost
+		t.Errorf("account = %+v", account)
+	}
 	if account.CurrentPeriodCost != "36.00" || account.CurrentPeriodStart != "2026-11-01" || account.CurrentPeriodEnd != "2026-11-30" ||
-		account.BudgetLimit != nil || account.Balance != "0.00" || account.OrgID != x.org.ID || account.ID == x.org.ID {
+		account.BudgetLimit != nil || account.Balance != "10.00" || account.OrgID != x.org.ID || account.ID == x.org.ID {
 		t.Errorf("account = %+v", account)
 	}
 	r.assignAndList(x, root)

@@ -15,7 +15,7 @@ func (s *Server) billingRoutes() []route {
 	noDocument := []refusal{{status: http.StatusConflict, doc: "A PDF was asked for, and a name on it cannot be shown."},
 		{status: http.StatusTooManyRequests, doc: "The organisation asks for too many documents at once."}}
 	routes := []route{{
-		path: root + "/invoices", id: "listInvoices", summary: "List Invoices", doc: "Issued invoices, the newest period first.",
+		path: root + "/invoices", id: "listInvoices", summary: "List Invoices", doc: "Issued invoices, the last issued first.",
 		serve: s.listInvoices(ofCaller), params: paged, answer: success{of: []invoiceSummary{}, counted: true, paged: true},
 	}, {
 		path: root + "/invoices/{invoice_id}", id: "getInvoice", summary: "Get Invoice", serve: s.getInvoice(ofCaller),

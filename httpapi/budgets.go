@@ -32,6 +32,7 @@ type Standings interface {
 
 type budgetRequest struct {
 	BudgetLimit *price `json:"budget_limit" format:"price" nullable:"true" doc:"Of a calendar month in the organisation's time zone; null takes the budget away."`
+	Reason      string `json:"reason,omitempty" maxLength:"500" doc:"Why, for the audit trail."`
 }
 
 type budgetResponse struct {
@@ -49,6 +50,7 @@ type budgetResponse struct {
 type orgLimitsRequest struct {
 	RPMLimit *uint64 `json:"rpm_limit,omitempty" nullable:"true" minimum:"1" maximum:"1000000000000" doc:"Requests a minute of the whole organisation; null means no limit besides its plan's."`
 	TPMLimit *uint64 `json:"tpm_limit,omitempty" nullable:"true" minimum:"1" maximum:"1000000000000" doc:"Tokens a minute of the whole organisation; null means no limit besides its plan's."`
+	Reason   string  `json:"reason,omitempty" maxLength:"500" doc:"Why, for the audit trail."`
 }
 
 type orgLimitsResponse struct {
@@ -60,7 +62,8 @@ type orgLimitsResponse struct {
 }
 
 type creditLimitRequest struct {
-	CreditLimit price `json:"credit_limit" format:"price" doc:"How far below zero the balance may go. The first one opens the balance: usage from then on is held against it."`
+	CreditLimit price  `json:"credit_limit" format:"price" doc:"How far below zero the balance may go. The first one opens the balance: usage from then on is held against it."`
+	Reason      string `json:"reason,omitempty" maxLength:"500" doc:"Why, for the audit trail."`
 }
 
 type creditLimitResponse struct {
@@ -71,10 +74,10 @@ type creditLimitResponse struct {
 	Currency     string    `json:"currency" doc:"ISO 4217."`
 }
 
-// byLimiter is byCaller for what admission keeps.
+// byLimiter is byCaller for what admission keeps; the request says why.
 func (s *Server) byLimiter(caller keys.Key) admission.By {
-	by := s.byCaller(caller)
-	return admission.By{Actor: by.Actor, Reason: by.Reason, At: by.At}
+	by := s.byCaller(caller, "")
+	return admission.By{Actor: by.Actor, At: by.At}
 }
 
 // account is what a budget is of.
@@ -109,6 +112,7 @@ func (s *Server) accountOfPath(scope admission.Scope) func(*http.Request, keys.K
 
 // setBudget serves PUT …/budget of an org, team or key.
 func (s *Server) setBudget(ctx context.Context, a account, req *budgetRequest, by admission.By) error {
+	by.Reason = req.Reason
 	d := admission.BudgetSet{OrgID: a.org.ID, Scope: a.scope, ID: a.id}
 	if req.BudgetLimit != nil {
 		amount := req.BudgetLimit.decimal()
@@ -154,6 +158,7 @@ func (s *Server) setOrgLimits(ctx context.Context, org billing.Org, req *orgLimi
 	if req.TPMLimit != nil {
 		rates.TPM = *req.TPMLimit
 	}
+	by.Reason = req.Reason
 	return s.config.Budgets.SetLimits(ctx, org.ID, rates, by)
 }
 
@@ -165,6 +170,7 @@ func (s *Server) orgLimits(org billing.Org) (orgLimitsResponse, error) {
 
 // setCreditLimit serves PUT /admin/v1/orgs/{org_id}/credit-limit.
 func (s *Server) setCreditLimit(ctx context.Context, org billing.Org, req *creditLimitRequest, by admission.By) error {
+	by.Reason = req.Reason
 	return s.config.Budgets.SetCreditLimit(ctx, org.ID, req.CreditLimit.decimal(), by)
 }
 

@@ -62,8 +62,7 @@ func ordered[About, Req, Result, Answer any](
 
 func readOrder[Req any](s *Server, w http.ResponseWriter, r *http.Request, caller keys.Key) (*order[Req], error) {
 	p := queryOf(r)
-	o := &order[Req]{by: s.byCaller(caller)}
-	o.by.Key = p.idempotencyKey(r)
+	o, key := &order[Req]{}, p.idempotencyKey(r)
 	if err := p.err(); err != nil {
 		return nil, err
 	}
@@ -71,10 +70,18 @@ func readOrder[Req any](s *Server, w http.ResponseWriter, r *http.Request, calle
 	if o.sent, err = s.readBody(w, r, &o.req); err != nil {
 		return nil, err
 	}
-	if reason, ok := o.sent["reason"]; ok {
-		err = json.Unmarshal(reason, &o.by.Reason) // a string, the schema says
-	}
+	reason, err := o.sent.reason()
+	o.by = s.byCaller(caller, reason)
+	o.by.Key = key
 	return o, err
+}
+
+// reason is the member of that name: a string, the schema says.
+func (g given) reason() (text string, err error) {
+	if raw, ok := g["reason"]; ok {
+		err = json.Unmarshal(raw, &text)
+	}
+	return text, err
 }
 
 // replayedHeader says that a command was carried out before, and nothing was done now.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/pb33f/libopenapi"
 	validator "github.com/pb33f/libopenapi-validator"
+	"github.com/pb33f/libopenapi-validator/cache"
 	"github.com/pb33f/libopenapi-validator/config"
 )
 
@@ -23,7 +24,12 @@ type contract struct {
 	paths     map[string]map[string]json.RawMessage // path, then method
 }
 
-var contracts sync.Map // *contract by the document's bytes: making one takes a while
+// Making a contract takes a while, mostly to compile schemas, of which most are in all
+// documents.
+var (
+	contracts       sync.Map // *contract by the document's bytes
+	compiledSchemas = cache.NewDefaultCache()
+)
 
 func contractOf(document []byte) (*contract, error) {
 	if c, ok := contracts.Load(string(document)); ok {
@@ -37,7 +43,7 @@ func contractOf(document []byte) (*contract, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &contract{validator: validator.NewValidatorFromV3Model(&model.Model, config.WithFormatAssertions())}
+	c := &contract{validator: validator.NewValidatorFromV3Model(&model.Model, config.WithFormatAssertions(), config.WithSchemaCache(compiledSchemas))}
 	var paths struct {
 		Paths map[string]map[string]json.RawMessage `json:"paths"`
 	}

@@ -2,9 +2,7 @@ package httpapi
 
 import (
 	"net/http"
-	"slices"
 
-	"aione/catalog"
 	"aione/keys"
 	"aione/ledger"
 
@@ -48,8 +46,8 @@ func (s *Server) explainLine(of subject) authorised {
 			return err
 		}
 		answer := explanation{InvoiceID: inv.ID, InvoiceNo: inv.Number, Currency: inv.Currency, Line: newInvoiceLine(n, line, inv.Currency), Steps: steps}
-		if i := slices.IndexFunc(inv.Prices, func(p catalog.Price) bool { return p.Version == line.PriceVersion }); i >= 0 {
-			price := linePrice(newPriceResponse(inv.Prices[i]))
+		if p, ok := inv.PriceOf(line.PriceVersion); ok {
+			price := linePrice(newPriceResponse(p))
 			answer.Price = &price
 		}
 		writeJSON(w, http.StatusOK, answer)

@@ -338,7 +338,11 @@ func (s *Server) answerInvoice(w http.ResponseWriter, r *http.Request, inv *ledg
 			}
 			shown := *inv
 			shown.Status = status
-			return documents.InvoicePDF(shown, at.WrittenOff, parties, language)
+			settled, err := documents.SettledOf(at.InvoiceState)
+			if err != nil {
+				return nil, err
+			}
+			return documents.InvoicePDF(shown, settled, parties, language)
 		})
 	case csvType:
 		csvHeaders(w, cmp.Or(inv.Number, "draft")+".csv")

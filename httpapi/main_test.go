@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -29,7 +30,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-func TestMain(m *testing.M) { os.Exit(embedded.TestMain(m)) }
+func TestMain(m *testing.M) {
+	debug.SetGCPercent(400) // documents and contracts stay, and are many small objects
+	os.Exit(embedded.TestMain(m))
+}
 
 // clock is the test's time.
 type clock struct {

@@ -112,7 +112,7 @@ func (k Key) AllowsModel(id string) bool {
 
 var (
 	// ErrMalformedKey is returned when a secret cannot be one of ours: its prefix,
-	// length, alphabet or checksum is wrong. Nothing was looked up.
+	// length, alphabet or checksum is wrong. With a wrong checksum nothing was looked up.
 	ErrMalformedKey = errors.New("malformed API key")
 	// ErrUnknownKey is returned when no key has this secret or id.
 	ErrUnknownKey = errors.New("unknown API key")

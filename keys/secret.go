@@ -74,15 +74,20 @@ func checksum(body []byte) (sum [checksumChars]byte) {
 	return sum
 }
 
-// wellFormed reports whether a secret is one that mint could have made.
-func wellFormed(secret *[secretLen]byte) bool {
+// checked reports whether a secret has one of our prefixes and its checksum is
+// right. Of what nobody minted so much is no accident; see ours for the rest.
+func checked(secret *[secretLen]byte) bool {
 	const body = secretLen - checksumChars
-	return ours(secret[:]) && [checksumChars]byte(secret[body:]) == checksum(secret[:body])
+	return prefixed(secret[:]) && [checksumChars]byte(secret[body:]) == checksum(secret[:body])
+}
+
+func prefixed[T string | []byte](s T) bool {
+	return len(s) >= prefixLen && (string(s[:prefixLen]) == chatPrefix || string(s[:prefixLen]) == managementPrefix)
 }
 
 // ours reports whether s begins with one of our prefixes and goes on in base 62.
 func ours[T string | []byte](s T) bool {
-	if len(s) < prefixLen || string(s[:prefixLen]) != chatPrefix && string(s[:prefixLen]) != managementPrefix {
+	if !prefixed(s) {
 		return false
 	}
 	for i := prefixLen; i < len(s); i++ {

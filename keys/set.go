@@ -119,13 +119,16 @@ func (s *Set) Verify(secret string, now time.Time) (Key, error) {
 
 // find is the key that accepts a secret at an instant.
 func (s *Set) find(a *attempt, now time.Time) (*packed, error) {
-	if !wellFormed(&a.secret) {
+	if !checked(&a.secret) {
 		return nil, ErrMalformedKey
 	}
 	for i, h := range s.hashers {
 		if p := s.index.find(h.version, a.digest(i), now); p != nil {
 			return p, nil
 		}
+	}
+	if !ours(a.secret[:]) {
+		return nil, ErrMalformedKey
 	}
 	return nil, ErrUnknownKey
 }

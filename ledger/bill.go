@@ -156,6 +156,11 @@ func Bill(in BillInput) (Invoice, error) {
 		return Invoice{}, err
 	}
 	r := &rater{currency: in.Currency, prices: in.Prices, repriced: in.Correction.prices(), used: make(map[string]catalog.Price)}
+	for i := range quantities {
+		if q := &quantities[i]; !r.perRequest(q) && !in.coversRequests(q) {
+			q.Empty = 0
+		}
+	}
 	inv := in.draft()
 	inv.Inputs = Inputs{Quantities: quantities, Rows: in.Inputs.Rows, RowsDigest: in.Inputs.RowsDigest}
 	discounts, err := inv.billPeriod(r, &in)
@@ -270,4 +275,21 @@ func (inv *Invoice) billLate(r *rater, closed []Origin) error {
 		return fmt.Errorf("%w: late usage of %s, which is no closed period", ErrInputs, late[0].Origin)
 	}
 	return nil
+}
+
+// coversRequests reports whether a charge of the period that q occurred in counts
+// requests of its model.
+func (in *BillInput) coversRequests(q *Quantity) bool {
+	segments := in.Segments
+	if q.Late {
+		segments = nil
+		for i := range in.Origins {
+			if in.Origins[i].Period.Label == q.Origin {
+				segments = in.Origins[i].Segments
+			}
+		}
+	}
+	return slices.ContainsFunc(segments, func(s Segment) bool {
+		return slices.ContainsFunc(s.Terms.Charges, func(c Charge) bool { return c.covers(q.Model, BucketRequests) })
+	})
 }

@@ -40,7 +40,7 @@ func (b Bucket) Of(t events.Tokens, images uint64) uint64 {
 func (b Bucket) sumOf(q *Quantity) uint64 {
 	for i := range buckets {
 		if buckets[i].name == b {
-			return buckets[i].quantity(&q.Tokens, q.Images, q.Requests)
+			return buckets[i].quantity(&q.Tokens, q.Images, q.charged())
 		}
 	}
 	return 0

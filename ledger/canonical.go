@@ -81,6 +81,10 @@ func (c *canonical) quantity(q *Quantity) {
 	for _, b := range buckets {
 		c.uint(b.quantity(&q.Tokens, q.Images, q.Requests))
 	}
+	if q.Empty > 0 { // invoices from before they were told apart have none
+		c.text("empty")
+		c.uint(q.Empty)
+	}
 	c.decimal(q.Cost)
 }
 

@@ -98,8 +98,15 @@ func Correct(old Invoice, m Remedy) (Rebilled, error) {
 	if err != nil {
 		return Rebilled{}, fmt.Errorf("correct invoice %s: %w", old.Number, err)
 	}
-	difference, err := sumOf(draft.Subtotal, draft.Adjustments, draft.Discount.Neg(), draft.Tax,
-		old.Subtotal.Neg(), old.Adjustments.Neg(), old.Discount, old.Tax.Neg())
+	after, err := draft.BeforeCredits()
+	if err != nil {
+		return Rebilled{}, fmt.Errorf("correct invoice %s: %w", old.Number, err)
+	}
+	before, err := old.BeforeCredits()
+	if err != nil {
+		return Rebilled{}, fmt.Errorf("correct invoice %s: %w", old.Number, err)
+	}
+	difference, err := after.Sub(before)
 	if err != nil {
 		return Rebilled{}, fmt.Errorf("correct invoice %s: %w", old.Number, err)
 	}

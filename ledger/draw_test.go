@@ -115,7 +115,8 @@ func drawUsage(t *rapid.T, segments []Segment, prices map[string]catalog.Price, 
 			price := prices[version]
 			q := Quantity{Model: price.Model, PriceVersion: version, Late: origin != "", Origin: origin, Segment: s,
 				Tokens: drawTokens(t, 1<<40), Images: rapid.Uint64Range(0, 100).Draw(t, "images"), Requests: rapid.Uint64Range(1, 1e6).Draw(t, "requests")}
-			q.Cost = decimalOf(t, modelCost(price, q.Tokens, q.Images, q.Requests))
+			q.Empty = rapid.Uint64Range(0, q.Requests).Draw(t, "empty")
+			q.Cost = decimalOf(t, modelCost(price, q.Tokens, q.Images, q.Requests-q.Empty))
 			qs = append(qs, q)
 		}
 	}

@@ -156,10 +156,8 @@ func (x *explanation) where() {
 }
 
 func (x *explanation) price() {
-	for _, p := range x.inv.Prices {
-		if p.Version == x.line.PriceVersion {
-			x.say("price version %s of %s, in force from %s", p.Version, p.Model, p.EffectiveFrom.Format("2006-01-02T15:04:05Z"))
-		}
+	if p, ok := x.inv.PriceOf(x.line.PriceVersion); ok {
+		x.say("price version %s of %s, in force from %s", p.Version, p.Model, p.EffectiveFrom.Format("2006-01-02T15:04:05Z"))
 	}
 	if k := x.inv.Correction; k != nil {
 		for _, r := range k.Repriced {

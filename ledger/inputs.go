@@ -115,10 +115,14 @@ type Quantity struct {
 	Origin  string `json:"origin,omitempty"`
 	Segment int    `json:"segment,omitempty"` // index of the segment of its period
 
-	Tokens   events.Tokens   `json:"tokens"`   // sums
-	Images   uint64          `json:"images"`   // sum
-	Requests uint64          `json:"requests"` // number of rows
-	Cost     decimal.Decimal `json:"cost"`     // exact sum of the costs stamped on the rows
+	Tokens   events.Tokens `json:"tokens"`   // sums
+	Images   uint64        `json:"images"`   // sum
+	Requests uint64        `json:"requests"` // number of rows
+	// Empty is how many of the rows have nothing in them and cost nothing: attempts
+	// that brought the client nothing. A price per request is not taken for those. In
+	// an invoice it is zero where nothing is charged per request.
+	Empty uint64          `json:"empty,omitempty"`
+	Cost  decimal.Decimal `json:"cost"` // exact sum of the costs stamped on the rows
 }
 
 // Inputs is the answer to an InputsQuery. The order of Quantities has no meaning:
@@ -157,6 +161,8 @@ func (in Inputs) sorted() ([]Quantity, error) {
 			return nil, fmt.Errorf("%w: %s late is %t but its origin is %q", ErrInputs, q.Model, q.Late, q.Origin)
 		case q.Requests == 0:
 			return nil, fmt.Errorf("%w: %s %s has no rows", ErrInputs, q.Model, q.PriceVersion)
+		case q.Empty > q.Requests:
+			return nil, fmt.Errorf("%w: %s %s has %d empty rows of %d", ErrInputs, q.Model, q.PriceVersion, q.Empty, q.Requests)
 		case q.Cost.IsNegative():
 			return nil, fmt.Errorf("%w: %s %s has a negative cost %s", ErrInputs, q.Model, q.PriceVersion, q.Cost)
 		}
@@ -170,6 +176,9 @@ func (in Inputs) sorted() ([]Quantity, error) {
 	}
 	return qs, nil
 }
+
+// charged is the number of requests that a price per request is taken for.
+func (q *Quantity) charged() uint64 { return q.Requests - q.Empty }
 
 // compareQuantities orders usage in time before late usage, older origins first.
 func compareQuantities(a, b Quantity) int {

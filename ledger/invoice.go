@@ -116,6 +116,30 @@ func (inv Invoice) Issue(number string) Invoice {
 	return inv
 }
 
+// BeforeCredits is what the invoice comes to, with tax, before credits pay it; below
+// zero where some of it is carried.
+func (inv Invoice) BeforeCredits() (Amount, error) {
+	return sumOf(inv.Subtotal, inv.Adjustments, inv.Discount.Neg(), inv.Tax)
+}
+
+// PriceOf is a price version that lines of the invoice were billed at or that its
+// usage was stamped with, in full; false when it has none of that name.
+func (inv Invoice) PriceOf(version string) (catalog.Price, bool) {
+	for _, p := range inv.Prices {
+		if p.Version == version {
+			return p, true
+		}
+	}
+	if inv.Correction != nil {
+		for _, r := range inv.Correction.Repriced {
+			if r.Price.Version == version {
+				return r.Price, true
+			}
+		}
+	}
+	return catalog.Price{}, false
+}
+
 // StatusOn is the invoice's status on a date of the org's calendar, as far as the
 // invoice itself knows: one of nothing is paid when it is issued, any other is
 // overdue from the day after DueDate on, without anybody writing so. Payments and

@@ -127,7 +127,7 @@ func (q *Quantity) add(p Quantity) error {
 	}{
 		{&q.Tokens.Input, p.Tokens.Input}, {&q.Tokens.CacheRead, p.Tokens.CacheRead}, {&q.Tokens.CacheWrite5m, p.Tokens.CacheWrite5m},
 		{&q.Tokens.CacheWrite1h, p.Tokens.CacheWrite1h}, {&q.Tokens.Output, p.Tokens.Output}, {&q.Tokens.Reasoning, p.Tokens.Reasoning},
-		{&q.Images, p.Images}, {&q.Requests, p.Requests},
+		{&q.Images, p.Images}, {&q.Requests, p.Requests}, {&q.Empty, p.Empty},
 	} {
 		if *c.to += c.more; *c.to < c.more {
 			return fmt.Errorf("%w: the quantities of %s at %s overflow", ErrInputs, q.Model, q.PriceVersion)

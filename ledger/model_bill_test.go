@@ -70,7 +70,7 @@ func modelBuckets(q Quantity, p catalog.Price) []modelBucket {
 		{"output", natural(q.Tokens.Output), rat(p.Output), million},
 		{"reasoning", natural(q.Tokens.Reasoning), rat(p.Reasoning), million},
 		{"images", natural(q.Images), rat(p.Image), one},
-		{"requests", natural(q.Requests), rat(p.Request), one},
+		{"requests", natural(q.Requests - q.Empty), rat(p.Request), one},
 	}
 }
 
@@ -319,6 +319,7 @@ func (m *modelInvoice) late(in BillInput, round func(*big.Rat) *big.Rat, add fun
 				p.Tokens.Reasoning += q.Tokens.Reasoning
 				p.Images += q.Images
 				p.Requests += q.Requests
+				p.Empty += q.Empty
 			}
 		}
 		if !isLate {

@@ -422,6 +422,9 @@ func (o *scenarioOrg) count(q InputsQuery) Inputs {
 		g.Tokens.Reasoning += r.tokens.Reasoning
 		g.Images += r.images
 		g.Requests++
+		if r.tokens == (events.Tokens{}) && r.images == 0 && r.cost.IsZero() {
+			g.Empty++
+		}
 		g.Cost = g.Cost.Add(r.cost)
 		in.Rows++
 	}

@@ -89,7 +89,8 @@ func (inv Invoice) SplitByTeam(used []TeamQuantity) (*TeamSplit, error) {
 		q := &inv.Inputs.Quantities[i]
 		sum := sums[q.key()]
 		delete(sums, q.key())
-		if sum.Tokens != q.Tokens || sum.Images != q.Images || sum.Requests != q.Requests || sum.Cost.Cmp(q.Cost) != 0 {
+		if sum.Tokens != q.Tokens || sum.Images != q.Images || sum.Requests != q.Requests ||
+			q.Empty > 0 && sum.Empty != q.Empty || sum.Cost.Cmp(q.Cost) != 0 {
 			return nil, fmt.Errorf("%w: teams used %d requests for %s of %s at %s, the invoice counted %d for %s",
 				ErrInputs, sum.Requests, sum.Cost, q.Model, q.PriceVersion, q.Requests, q.Cost)
 		}

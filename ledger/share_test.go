@@ -96,8 +96,11 @@ func drawTeams(t *rapid.T, inv Invoice) []TeamQuantity {
 			u.Tokens.Input, u.Tokens.CacheRead = take(&left.Tokens.Input), take(&left.Tokens.CacheRead)
 			u.Tokens.CacheWrite5m, u.Tokens.CacheWrite1h = take(&left.Tokens.CacheWrite5m), take(&left.Tokens.CacheWrite1h)
 			u.Tokens.Output, u.Tokens.Reasoning = take(&left.Tokens.Output), take(&left.Tokens.Reasoning)
-			u.Images, u.Requests = take(&left.Images), take(&left.Requests)
-			u.Cost = decimalOf(t, modelCost(inv.Prices[prices[q.PriceVersion]], u.Tokens, u.Images, u.Requests))
+			charged := left.Requests - left.Empty
+			u.Images, u.Empty = take(&left.Images), take(&left.Empty)
+			u.Requests = u.Empty + take(&charged)
+			left.Requests = left.Empty + charged
+			u.Cost = decimalOf(t, modelCost(inv.Prices[prices[q.PriceVersion]], u.Tokens, u.Images, u.Requests-u.Empty))
 			used = append(used, u)
 		}
 	}
@@ -186,7 +189,7 @@ func wantUsed(used []TeamQuantity, parts []Line) map[uuid.UUID]uint64 {
 			}
 			want[u.TeamID] += map[Bucket]uint64{BucketInput: u.Tokens.Input, BucketCacheRead: u.Tokens.CacheRead, BucketCacheWrite5m: u.Tokens.CacheWrite5m,
 				BucketCacheWrite1h: u.Tokens.CacheWrite1h, BucketOutput: u.Tokens.Output, BucketReasoning: u.Tokens.Reasoning,
-				BucketImages: u.Images, BucketRequests: u.Requests}[p.Bucket]
+				BucketImages: u.Images, BucketRequests: u.Requests - u.Empty}[p.Bucket]
 		}
 	}
 	return want

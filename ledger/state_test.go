@@ -230,6 +230,7 @@ func TestBillRefusesWhatMakesNoSense(t *testing.T) {
 		"late in time":     func(in *BillInput) { in.Inputs.Quantities[0].Late = true },
 		"twice":            func(in *BillInput) { in.Inputs.Quantities = append(in.Inputs.Quantities, in.Inputs.Quantities[0]) },
 		"no requests":      func(in *BillInput) { in.Inputs.Quantities[0].Requests = 0 },
+		"all too empty":    func(in *BillInput) { in.Inputs.Quantities[0].Empty = in.Inputs.Quantities[0].Requests + 1 },
 		"negative cost":    func(in *BillInput) { in.Inputs.Quantities[0].Cost = one.Neg() },
 		"overflow": func(in *BillInput) {
 			q := in.Inputs.Quantities[0]

@@ -82,7 +82,7 @@ func (r *rater) list(q Quantity, covered func(Bucket, uint64) (bool, error)) ([]
 	var lines []Line
 	var rated decimal.Decimal
 	for _, b := range buckets {
-		quantity := b.quantity(&q.Tokens, q.Images, q.Requests)
+		quantity := b.quantity(&q.Tokens, q.Images, q.charged())
 		if quantity == 0 {
 			continue
 		}
@@ -113,6 +113,12 @@ func (r *rater) list(q Quantity, covered func(Bucket, uint64) (bool, error)) ([]
 			ErrRatingMismatch, q.Requests, q.PriceVersion, q.Origin, rated, q.Cost)
 	}
 	return lines, nil
+}
+
+// perRequest reports whether usage was stamped with, or is billed at, a price per request.
+func (r *rater) perRequest(q *Quantity) bool {
+	stamped, billed := r.prices[q.PriceVersion], r.repriced[q.PriceVersion]
+	return !stamped.Request.IsZero() || !billed.Request.IsZero()
 }
 
 // notCovered lists all of a quantity.

@@ -46,7 +46,7 @@ func (inv *Invoice) partsOf(l *Line, belongs func(*Quantity, Bucket) bool) []Lin
 			continue
 		}
 		for _, b := range buckets {
-			if quantity := b.quantity(&q.Tokens, q.Images, q.Requests); quantity > 0 && belongs(q, b.name) {
+			if quantity := b.quantity(&q.Tokens, q.Images, q.charged()); quantity > 0 && belongs(q, b.name) {
 				parts = append(parts, Line{Kind: LineUsage, Model: q.Model, Bucket: b.name, PriceVersion: q.PriceVersion,
 					Origin: q.Origin, Segment: q.Segment, Quantity: quantity, Unit: b.unit})
 			}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -52,18 +53,28 @@ type audit struct {
 // safe for concurrent use.
 type Auditor struct {
 	node *Node
+	off  atomic.Bool // this process is not to audit
 
-	auditing sync.Mutex // one audit at a time
+	auditing chan struct{} // has room for one audit at a time
 	mu       sync.Mutex
 	last     *audit // nil: there was none yet
 }
 
+func newAuditor(n *Node) *Auditor { return &Auditor{node: n, auditing: make(chan struct{}, 1)} }
+
 // ErrDiffers is returned by Sound when the auditor's last look found a difference.
 var ErrDiffers = errors.New("the auditor has found differences; `aione verify` tells them")
 
-// Sound implements billing.Auditor: an error says what is not proven. Before the
-// first audit nothing is known to be wrong.
-func (a *Auditor) Sound() error {
+// Sound implements billing.Auditor: an error says what is not proven. A process that
+// has just begun knows nothing, and what was wrong before may still be: so the first
+// audit is waited for, and made if nobody does. Only one that is not to audit at all
+// lets everything pass.
+func (a *Auditor) Sound(ctx context.Context) error {
+	if a.seen() == nil && !a.off.Load() {
+		if err := a.run(ctx, func() bool { return a.seen() != nil }, false); err != nil {
+			return fmt.Errorf("the first audit could not be made: %w", err)
+		}
+	}
 	last := a.seen()
 	if last == nil || len(last.findings) == 0 {
 		return nil
@@ -80,6 +91,7 @@ func (a *Auditor) seen() *audit {
 // Audit runs the auditor until ctx ends. An audit that cannot be made, because
 // something does not answer, leaves the verdict before it in place.
 func (n *Node) Audit(ctx context.Context, c AuditConfig) error {
+	n.Auditor.off.Store(c.Every <= 0)
 	for c.Every > 0 {
 		if err := n.Auditor.Run(ctx, false); err != nil && ctx.Err() == nil {
 			n.Logger.Warn("the audit could not be made", "error", err)
@@ -95,8 +107,20 @@ func (n *Node) Audit(ctx context.Context, c AuditConfig) error {
 // Run audits what is new since the last audit, or all. What it finds it looks at
 // once more, all of it, before it says so: rows may have been exchanged meanwhile.
 func (a *Auditor) Run(ctx context.Context, all bool) error {
-	a.auditing.Lock()
-	defer a.auditing.Unlock()
+	return a.run(ctx, func() bool { return false }, all)
+}
+
+// run is Run, unless it is needless by the time that it is its turn.
+func (a *Auditor) run(ctx context.Context, needless func() bool, all bool) error {
+	select {
+	case a.auditing <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-a.auditing }()
+	if needless() {
+		return nil
+	}
 	before := a.seen()
 	if all || before == nil || len(before.findings) > 0 {
 		before = &audit{}

@@ -101,6 +101,14 @@ func TestAuditorKeepsTheInvoicerHonest(t *testing.T) {
 	if o.audit(false); o.verdict().Status != "proven" {
 		t.Fatal("an audit of what is new looks at what is old")
 	}
+	// A process that begins now looks at all of it before anybody is invoiced.
+	if err := newAuditor(o.node).Sound(context.Background()); !errors.Is(err, ErrDiffers) {
+		t.Fatalf("a process that has just begun: %v", err)
+	}
+	not := newAuditor(o.node)
+	if not.off.Store(true); not.Sound(context.Background()) != nil {
+		t.Fatal("a process that is not to audit does")
+	}
 	o.audit(true)
 	v := o.verdict()
 	if v.Status != "broken" || v.RowsAreLog || !v.Inputs || !v.Journals || len(v.Findings) != 1 || v.Findings[0] != rowsDiffer || !strings.Contains(o.metrics(), "aione_audit_ok 0") {

@@ -5,7 +5,7 @@ import (
 	"aione/ledger"
 )
 
-// InvoicePDF is an invoice as a document, with its status of today.
+// InvoicePDF is an invoice as a document, as it stands today.
 func (n *Node) InvoicePDF(inv ledger.Invoice, language documents.Language) ([]byte, error) {
 	zone, err := n.Book.Zone(inv.OrgID)
 	if err != nil {
@@ -20,5 +20,9 @@ func (n *Node) InvoicePDF(inv ledger.Invoice, language documents.Language) ([]by
 	if err != nil {
 		return nil, err
 	}
-	return documents.InvoicePDF(inv, at.WrittenOff, parties, language)
+	settled, err := documents.SettledOf(at.InvoiceState)
+	if err != nil {
+		return nil, err
+	}
+	return documents.InvoicePDF(inv, settled, parties, language)
 }

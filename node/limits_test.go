@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -450,5 +451,32 @@ func TestNotReadyBeforeSpendIsKnown(t *testing.T) {
 	}
 	if limitsCheck() == nil {
 		t.Error("it says that it is ready although it has left")
+	}
+}
+
+// A price per request is for requests that brought the client something. Those that
+// failed are events too, and must neither be billed nor keep the invoice from being
+// computed.
+func TestFailedRequestsAreNotCharged(t *testing.T) {
+	t.Parallel()
+	o := operate(t)
+	for simulate, status := range map[string]int{`{"completion_tokens":3}`: http.StatusOK, `{"status":500}`: http.StatusBadGateway} {
+		body := `{"model":"flat","messages":[{"role":"user","content":"hi"}],"simulate":` + simulate + `}`
+		if a := o.ask(o.apis[0], http.MethodPost, "/v1/chat/completions", o.first.ChatKey, body); a.status != status {
+			t.Fatalf("%s: %d %s", simulate, a.status, a.body)
+		}
+	}
+	o.caughtUp()
+	type line struct {
+		Bucket   string
+		Quantity uint64
+	}
+	var invoice struct {
+		Total string
+		Lines []line
+	}
+	o.read("/api/v1/billing/invoices/upcoming", &invoice)
+	if invoice.Total != "1.00" || !slices.Contains(invoice.Lines, line{"requests", 1}) {
+		t.Errorf("%+v", invoice)
 	}
 }

@@ -69,7 +69,7 @@ func Open(ctx context.Context, c Config) (_ *Node, err error) {
 	}
 	n := &Node{Clock: c.Clock, Logger: c.Logger, dataDir: c.Engines.DataDir,
 		Catalog: catalog.New(), Book: billing.NewBook(), failed: make(chan error, 1)}
-	n.Auditor = &Auditor{node: n}
+	n.Auditor = newAuditor(n)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())

@@ -15,11 +15,11 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(embedded.TestMain(m)) }
 
-// up starts a node with its API and its ingester for one test; change may set the
-// API up differently.
+// up starts a node with its API and its ingester for one test, on a NATS of its own
+// and in the ClickHouse that these tests share; change may set the API up differently.
 func up(t *testing.T, change ...func(*ServeConfig)) (*Node, *API, Bootstrap) {
 	t.Helper()
-	n, api := serve(t, EngineConfig{DataDir: t.TempDir(), Shards: 1, Replicas: 1}, change...)
+	n, api := serve(t, EngineConfig{DataDir: t.TempDir(), ClickHouseDSN: embedded.OpenClickHouse(t).DSN, Shards: 1, Replicas: 1}, change...)
 	first, err := n.Bootstrap(context.Background())
 	if err != nil {
 		t.Fatal(err)

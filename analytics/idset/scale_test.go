@@ -19,7 +19,7 @@ func checkBudget(t *testing.T, s *Set) {
 func TestBudgetAtEverySize(t *testing.T) {
 	n := uint64(9_000_000) // past the worst after the second layer begins
 	if testing.Short() {
-		n = 2_000_000
+		n = 1_200_000
 	}
 	s := New(Options{})
 	for i := range n {

@@ -43,10 +43,8 @@ func (c *explainCmd) Run(ctx context.Context, g *globals, out *output) error {
 		return err
 	}
 	t := told{Invoice: inv.Number, N: c.Line, Line: inv.Lines[c.Line-1], Steps: steps, Prices: []catalog.Price{}, Events: []explainedEvent{}}
-	for _, p := range inv.Prices {
-		if p.Version == t.Line.PriceVersion {
-			t.Prices = append(t.Prices, p)
-		}
+	if p, ok := inv.PriceOf(t.Line.PriceVersion); ok {
+		t.Prices = append(t.Prices, p)
 	}
 	for _, part := range inv.UsageOf(c.Line) {
 		found, total, err := s.Projection.LineEvents(ctx, s.Book.InputsQueryOf(inv), part, max(c.Events-len(t.Events), 0), 0)

@@ -41,7 +41,7 @@ func (c *adminInvoiceRunCmd) Run(ctx context.Context, g *globals, out *output) e
 		return err
 	}
 	defer n.Close()
-	report, err := n.Invoicer(node.InvoiceConfig{Grace: c.Grace, LateAge: c.LateAge, TermsDays: c.Terms}).RunDue(ctx, n.Clock())
+	report, err := n.Invoicer(node.InvoiceConfig{Grace: c.Grace, LateAge: c.LateAge, TermsDays: c.Terms}).RunDueBy(ctx, n.Clock(), actorName())
 	if err != nil {
 		return err
 	}
