@@ -27,27 +27,27 @@ type Account struct {
 // InvoiceState.Status.
 type Standing struct {
 	ledger.InvoiceState
-	CreditNotes []ledger.CreditNote // oldest first
-	Payments    []PaidPart          // oldest first
-	ReplacedBy  uuid.UUID           // the corrected invoice; zero when there is none
+	CreditNotes []ledger.CreditNote `json:"credit_notes"` // oldest first
+	Payments    []PaidPart          `json:"payments"`     // oldest first
+	ReplacedBy  uuid.UUID           `json:"replaced_by"`  // the corrected invoice; zero when there is none
 }
 
 // PaidPart is what a payment paid of an invoice.
 type PaidPart struct {
-	PaymentID uuid.UUID
-	At        time.Time
-	Amount    ledger.Amount
-	Reference string
+	PaymentID uuid.UUID     `json:"payment_id"`
+	At        time.Time     `json:"at"`
+	Amount    ledger.Amount `json:"amount"`
+	Reference string        `json:"reference"`
 }
 
 // Change is one thing that happened to an org: a record of the ledger.
 type Change struct {
-	Seq     uint64 // of the ledger
-	At      time.Time
-	Type    string // e.g. TypePaymentReceived
-	Actor   string
-	Reason  string
-	Subject string
+	Seq     uint64    `json:"seq"` // of the ledger
+	At      time.Time `json:"at"`
+	Type    string    `json:"type"` // e.g. TypePaymentReceived
+	Actor   string    `json:"actor"`
+	Reason  string    `json:"reason"`
+	Subject string    `json:"subject"`
 }
 
 // Account is where an org's money stands, or ErrNotFound.

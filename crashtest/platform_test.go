@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -168,12 +169,18 @@ func runAione(t testing.TB, env []string, args ...string) command {
 	return command{code: code, stdout: c.stdout.String(), stderr: c.stderr.String()}
 }
 
+// goName is the name of a member that nobody named for JSON.
+var goName = regexp.MustCompile(`(?m)^ *"[A-Z]\w*":`)
+
 // aione runs a command that has to succeed, and decodes what it prints.
 func (p *platform) aione(into any, args ...string) {
 	p.t.Helper()
 	c := runAione(p.t, p.env, append(args, "--json")...)
 	if c.code != 0 {
 		p.t.Fatalf("aione %s: exit %d\n%s%s", strings.Join(args, " "), c.code, c.stdout, c.stderr)
+	}
+	if name := goName.FindString(c.stdout); name != "" {
+		p.t.Errorf("aione %s prints %s, which is no name of ours", strings.Join(args, " "), name)
 	}
 	if into == nil {
 		return

@@ -62,51 +62,85 @@ func rat(s string) string {
 // The parts of API answers that are compared.
 type (
 	usageRow struct {
-		Date, Model                                  *string
-		Requests                                     uint64
-		PromptTokens, CachedTokens, CompletionTokens uint64
-		ReasoningTokens, TotalTokens                 uint64
-		CostRMB                                      string
+		Date             *string `json:"date"`
+		Model            *string `json:"model"`
+		Requests         uint64  `json:"requests"`
+		PromptTokens     uint64  `json:"prompt_tokens"`
+		CachedTokens     uint64  `json:"cached_tokens"`
+		CompletionTokens uint64  `json:"completion_tokens"`
+		ReasoningTokens  uint64  `json:"reasoning_tokens"`
+		TotalTokens      uint64  `json:"total_tokens"`
+		CostRMB          string  `json:"cost_rmb"`
 	}
 	dashboard struct {
 		Tech *struct {
-			TotalTokens, PromptTokens, CompletionTokens, TotalRequests uint64
-			TotalCostRMB                                               string
-			P50LatencyMS, P99LatencyMS                                 uint64
-			CacheHitRatePct, ErrorRatePct                              string
-			ModelDistribution                                          []struct {
-				Model            string
-				Requests, Tokens uint64
-			}
+			TotalTokens       uint64 `json:"total_tokens"`
+			PromptTokens      uint64 `json:"prompt_tokens"`
+			CompletionTokens  uint64 `json:"completion_tokens"`
+			TotalRequests     uint64 `json:"total_requests"`
+			TotalCostRMB      string `json:"total_cost_rmb"`
+			P50LatencyMS      uint64 `json:"p50_latency_ms"`
+			P99LatencyMS      uint64 `json:"p99_latency_ms"`
+			CacheHitRatePct   string `json:"cache_hit_rate_pct"`
+			ErrorRatePct      string `json:"error_rate_pct"`
+			ModelDistribution []struct {
+				Model    string `json:"model"`
+				Requests uint64 `json:"requests"`
+				Tokens   uint64 `json:"tokens"`
+			} `json:"model_distribution"`
 			DailyTrend []struct {
-				Date             string
-				Requests, Tokens uint64
-				CostRMB          string
-			}
-		}
+				Date     string `json:"date"`
+				Requests uint64 `json:"requests"`
+				Tokens   uint64 `json:"tokens"`
+				CostRMB  string `json:"cost_rmb"`
+			} `json:"daily_trend"`
+		} `json:"tech"`
 		Business *struct {
-			TotalCostRMB    string
-			ServiceStatus   string
+			TotalCostRMB    string `json:"total_cost_rmb"`
+			ServiceStatus   string `json:"service_status"`
 			TeamCostRanking []struct {
-				TeamName      string
-				CostRMB       string
-				Conversations uint64
-			}
-		}
+				TeamName      string `json:"team_name"`
+				CostRMB       string `json:"cost_rmb"`
+				Conversations uint64 `json:"conversations"`
+			} `json:"team_cost_ranking"`
+		} `json:"business"`
 	}
 	invoice struct {
-		ID, InvoiceNo, PeriodStart, PeriodEnd, Total, Status, DueDate, Currency string
-		Subtotal, Discount, Tax, CreditsApplied, AmountPaid, AmountDue          string
-		Lines                                                                   []invoiceLine
-		InputHash                                                               string
-		Cut                                                                     uint64
+		ID             string        `json:"id"`
+		InvoiceNo      string        `json:"invoice_no"`
+		PeriodStart    string        `json:"period_start"`
+		PeriodEnd      string        `json:"period_end"`
+		Total          string        `json:"total"`
+		Status         string        `json:"status"`
+		DueDate        string        `json:"due_date"`
+		Currency       string        `json:"currency"`
+		Subtotal       string        `json:"subtotal"`
+		Discount       string        `json:"discount"`
+		Tax            string        `json:"tax"`
+		CreditsApplied string        `json:"credits_applied"`
+		AmountPaid     string        `json:"amount_paid"`
+		AmountDue      string        `json:"amount_due"`
+		Lines          []invoiceLine `json:"lines"`
+		InputHash      string        `json:"input_hash"`
+		Cut            uint64        `json:"cut"`
 	}
 	invoiceLine struct {
-		Kind, Name, Model, Bucket, PriceVersion, UnitPrice, Amount string
-		Quantity                                                   uint64
+		Kind         string `json:"kind"`
+		Name         string `json:"name"`
+		Model        string `json:"model"`
+		Bucket       string `json:"bucket"`
+		PriceVersion string `json:"price_version"`
+		UnitPrice    string `json:"unit_price"`
+		Amount       string `json:"amount"`
+		Quantity     uint64 `json:"quantity"`
 	}
 	account struct {
-		Balance, PrepaidBalance, PromotionalBalance, AmountOwed, Status, Currency string
+		Balance            string `json:"balance"`
+		PrepaidBalance     string `json:"prepaid_balance"`
+		PromotionalBalance string `json:"promotional_balance"`
+		AmountOwed         string `json:"amount_owed"`
+		Status             string `json:"status"`
+		Currency           string `json:"currency"`
 	}
 )
 

@@ -41,19 +41,24 @@ type Report struct {
 
 // OrgReport is what one org sees.
 type OrgReport struct {
-	Name, Zone string
-	Usage      []UsageLine
-	Dashboard  dashboard
-	Invoice    invoice
-	Account    account
-	PDF        string // file
+	Name      string      `json:"name"`
+	Zone      string      `json:"zone"`
+	Usage     []UsageLine `json:"usage"`
+	Dashboard dashboard   `json:"dashboard"`
+	Invoice   invoice     `json:"invoice"`
+	Account   account     `json:"account"`
+	PDF       string      `json:"pdf"` // file
 }
 
 // UsageLine is one line of the usage answer, by day and model.
 type UsageLine struct {
-	Date, Model                          string
-	Requests, Prompt, Cached, Completion uint64
-	CostRMB                              string
+	Date       string `json:"date"`
+	Model      string `json:"model"`
+	Requests   uint64 `json:"requests"`
+	Prompt     uint64 `json:"prompt"`
+	Cached     uint64 `json:"cached"`
+	Completion uint64 `json:"completion"`
+	CostRMB    string `json:"cost_rmb"`
 }
 
 // start is where the platform's clock begins: orgs exist before their traffic.

@@ -53,12 +53,12 @@ func NewState(orgID uuid.UUID, currency string) *State {
 
 // InvoiceState is where an issued invoice stands.
 type InvoiceState struct {
-	Invoice    *Invoice // shared: not to be changed
-	Due        Amount   // still to be paid
-	Paid       Amount
-	WrittenOff Amount
-	Void       bool
-	Notes      int // credit notes so far
+	Invoice    *Invoice `json:"-"`   // shared: not to be changed
+	Due        Amount   `json:"due"` // still to be paid
+	Paid       Amount   `json:"paid"`
+	WrittenOff Amount   `json:"written_off"`
+	Void       bool     `json:"void"`
+	Notes      int      `json:"notes"` // credit notes so far
 
 	base     Amount               // credited so far, without tax
 	lines    map[int]Amount       // the same by line, from 1 on

@@ -47,19 +47,20 @@ func (e *FieldError) Unwrap() error { return ErrInvalid }
 
 // Endpoint is where an org wants to be told. Its secrets are not part of it.
 type Endpoint struct {
-	ID          uuid.UUID
-	OrgID       uuid.UUID
-	URL         string
-	Description string
-	Events      []string // types it wants, sorted; empty means all
+	ID          uuid.UUID `json:"id"`
+	OrgID       uuid.UUID `json:"org_id"`
+	URL         string    `json:"url"`
+	Description string    `json:"description"`
+	Events      []string  `json:"events"` // types it wants, sorted; empty means all
 
-	Disabled       bool
-	DisabledReason string // of whoever disabled it
-	SecretVersion  int    // 1, 2, 3 …: how often the secret was made
+	Disabled       bool   `json:"disabled"`
+	DisabledReason string `json:"disabled_reason"` // of whoever disabled it
+	SecretVersion  int    `json:"secret_version"`  // 1, 2, 3 …: how often the secret was made
 	// OldSecretsUntil is when the last secret before the newest stops signing; zero
 	// if there is none.
-	OldSecretsUntil      time.Time
-	CreatedAt, UpdatedAt time.Time
+	OldSecretsUntil time.Time `json:"old_secrets_until"`
+	CreatedAt       time.Time `json:"created_at"`
+	UpdatedAt       time.Time `json:"updated_at"`
 }
 
 // wants says whether an endpoint is told of a type.
@@ -79,16 +80,16 @@ const (
 
 // Delivery is what has become of one message for one endpoint.
 type Delivery struct {
-	MessageID  string // the header webhook-id, the same on every attempt
-	Type       string
-	HappenedAt time.Time // the body's timestamp
+	MessageID  string    `json:"message_id"` // the header webhook-id, the same on every attempt
+	Type       string    `json:"type"`
+	HappenedAt time.Time `json:"happened_at"` // the body's timestamp
 
-	Status        Status
-	Attempts      int       // since it happened or was last replayed
-	HTTPStatus    int       // of the last attempt; 0 if there was no answer
-	Error         string    // why the last attempt failed; empty if it did not
-	LastAttemptAt time.Time // zero before the first
-	NextAttemptAt time.Time // zero unless waiting; may be past if attempts are behind or the endpoint is disabled
+	Status        Status    `json:"status"`
+	Attempts      int       `json:"attempts"`        // since it happened or was last replayed
+	HTTPStatus    int       `json:"http_status"`     // of the last attempt; 0 if there was no answer
+	Error         string    `json:"error"`           // why the last attempt failed; empty if it did not
+	LastAttemptAt time.Time `json:"last_attempt_at"` // zero before the first
+	NextAttemptAt time.Time `json:"next_attempt_at"` // zero unless waiting; may be past if attempts are behind or the endpoint is disabled
 }
 
 // Bounds.

@@ -282,7 +282,11 @@ func (c *adminKeyListCmd) Run(ctx context.Context, g *globals, out *output) erro
 		return err
 	}
 	list := s.Keys.List(org.ID)
-	return out.result(list, func() {
+	shown := make([]shownKey, len(list))
+	for i, k := range list {
+		shown[i] = newShownKey(k, s.Clock())
+	}
+	return out.result(shown, func() {
 		var rows [][]string
 		for _, k := range list {
 			var scopes []string
@@ -328,7 +332,7 @@ func (c *keyRef) change(ctx context.Context, g *globals, out *output, admin *adm
 	if err != nil {
 		return err
 	}
-	return out.result(key, func() { out.say("key %s is %s", key.ID, key.StatusAt(s.Clock())) })
+	return out.result(newShownKey(key, s.Clock()), func() { out.say("key %s is %s", key.ID, key.StatusAt(s.Clock())) })
 }
 
 type adminCatalogCmd struct {

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"aione/catalog"
-	"aione/events"
 	"aione/ledger"
 )
 
@@ -29,7 +28,7 @@ type told struct {
 
 type explainedEvent struct {
 	Bucket ledger.Bucket `json:"bucket"`
-	events.Usage
+	shownEvent
 }
 
 // Run explains a line.
@@ -54,7 +53,7 @@ func (c *explainCmd) Run(ctx context.Context, g *globals, out *output) error {
 		}
 		t.Total += total
 		for _, u := range found {
-			t.Events = append(t.Events, explainedEvent{part.Bucket, u})
+			t.Events = append(t.Events, explainedEvent{part.Bucket, newShownEvent(u)})
 		}
 	}
 	return out.result(t, func() { out.explained(&t) })

@@ -50,7 +50,7 @@ func (h *hooks) by() webhooks.By {
 func (o *output) endpoint(e webhooks.Endpoint, secret string) error {
 	shown := struct {
 		webhooks.Endpoint
-		Secret string `json:",omitempty"`
+		Secret string `json:"secret,omitempty"`
 	}{e, secret}
 	return o.result(shown, func() {
 		status := "enabled"
