@@ -181,15 +181,15 @@ func (c *ClickHouse) supervise(first chan<- error) {
 		if err == nil {
 			err = child.waitReady(c.stop)
 		}
+		if err == nil { // before anybody is told that it runs
+			c.version.Store(child.version)
+			c.pid.Store(int64(child.cmd.Process.Pid))
+		}
 		if !started {
 			first <- err
 			started = err == nil
 		}
 		if child != nil {
-			if err == nil {
-				c.version.Store(child.version)
-				c.pid.Store(int64(child.cmd.Process.Pid))
-			}
 			err = errors.Join(err, child.wait(c.stop))
 			c.pid.Store(0)
 		}
