@@ -44,6 +44,11 @@ type exchange struct {
 	tried    []*provider
 	failed   []events.Usage // of the attempts before
 
+	// brokenOff: the client was taken for gone in the middle of a stream. If it only
+	// stopped sending, or was slow, it may still read, and what it has must not end
+	// like a whole answer.
+	brokenOff bool
+
 	watch
 }
 
@@ -68,6 +73,9 @@ func (g *Gateway) serve(c client) http.HandlerFunc {
 			return
 		}
 		x.run(w, r)
+		if x.brokenOff {
+			panic(http.ErrAbortHandler) // net/http cuts the connection
+		}
 	}
 }
 
