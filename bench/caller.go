@@ -120,6 +120,9 @@ var stampedFrom = time.Now()
 
 const stamp = `"content":"`
 
+// tailBytes is how much of a stream an error about it repeats.
+const tailBytes = 1000
+
 // streamStamped is a provider whose chunks say when they were written, in
 // nanoseconds since stampedFrom.
 func streamStamped(w http.ResponseWriter, r *http.Request) {
@@ -165,7 +168,11 @@ func (c *caller) timed(ctx context.Context) (took []time.Duration, err error) {
 	}
 	defer resp.Body.Close()
 	lines := bufio.NewScanner(resp.Body)
+	var tail string // of what was read
 	for lines.Scan() {
+		if tail += lines.Text() + "\n"; len(tail) > tailBytes {
+			tail = tail[len(tail)-tailBytes:]
+		}
 		_, rest, ok := strings.Cut(lines.Text(), stamp)
 		if !ok {
 			continue
@@ -179,11 +186,11 @@ func (c *caller) timed(ctx context.Context) (took []time.Duration, err error) {
 		took = append(took, arrived-time.Duration(sent))
 	}
 	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("read a stream: %w", err)
+		return nil, fmt.Errorf("read a stream after %d chunks: %w; it ended with %q", len(took), err, tail)
 	}
 	// The first waits for its admission: added_p50_ms tells of that.
 	if len(took) != streamChunks {
-		return nil, fmt.Errorf("a stream of %d chunks had %d", streamChunks, len(took))
+		return nil, fmt.Errorf("a stream of %d chunks had %d and ended with %q", streamChunks, len(took), tail)
 	}
 	return took[1:], nil
 }

@@ -151,11 +151,17 @@ func bareProxy(provider string) http.Handler {
 	if err != nil {
 		panic("bench: the address of our own server cannot be read: " + err.Error())
 	}
-	r := chi.NewRouter()
-	r.Handle("/*", &httputil.ReverseProxy{
+	proxy := &httputil.ReverseProxy{
 		Transport:     &http.Transport{MaxIdleConnsPerHost: 4096},
 		FlushInterval: -1, // streams pass at once
 		Rewrite:       func(r *httputil.ProxyRequest) { r.SetURL(target) },
+	}
+	r := chi.NewRouter()
+	r.HandleFunc("/*", func(w http.ResponseWriter, r *http.Request) {
+		// Else the server closes the request's body when the answer begins. A transport
+		// that has not yet seen the end of it, as on a busy machine, then cuts the answer.
+		_ = http.NewResponseController(w).EnableFullDuplex()
+		proxy.ServeHTTP(w, r)
 	})
 	return r
 }

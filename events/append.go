@@ -21,6 +21,10 @@ type Append struct {
 	// ExpectLast is the sequence of the last message on Subject; 0 means that
 	// there must be none. Another value in the log is ErrConflict.
 	ExpectLast uint64
+	// ExpectOn makes ExpectLast the sequence of the last message on any of several
+	// subjects, as the log's wildcards name them. Empty: on Subject, which otherwise
+	// must be new.
+	ExpectOn string
 	// Unchecked appends whatever is there. A retry of a record like this is only
 	// recognised within two minutes; after that it is written again.
 	Unchecked bool
@@ -105,6 +109,9 @@ func appendMessages(as []Append) ([]*nats.Msg, error) {
 		m.Header.Set(jetstream.MsgIDHeader, a.Record.ID.String())
 		if !a.Unchecked {
 			m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(a.ExpectLast, 10))
+			if a.ExpectOn != "" {
+				m.Header.Set(jetstream.ExpectedLastSubjSeqSubjHeader, a.ExpectOn)
+			}
 		}
 		msgs[i] = m
 	}
@@ -211,7 +218,8 @@ func (l *Log) confirmAt(ctx context.Context, s jetstream.Stream, as []Append, fi
 	return contiguous(first, len(as)), nil
 }
 
-// LastOn is the last record on a ledger subject; ok is false if there is none.
+// LastOn is the last record on a ledger subject, or on several that a wildcard
+// names; ok is false if there is none.
 func (l *Log) LastOn(ctx context.Context, subject string) (r Record, ok bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, l.lookWithin)
 	defer cancel()

@@ -87,6 +87,58 @@ func TestAppendExpectations(t *testing.T) {
 	}
 }
 
+// TestExpectOnManySubjects: of those who make an entity at once, each with a subject
+// of its own, one is first; and whoever changes one in between is seen too.
+func TestExpectOnManySubjects(t *testing.T) {
+	l := startBox(t).open(Options{})
+	ctx := bounded(t)
+	last := uint64(0)
+	for round := range 5 {
+		const racers = 8
+		results := make(chan uint64, racers)
+		for range racers {
+			go func() {
+				seqs, err := l.Append(ctx, Append{Subject: KeySubject(orgA, NewID()), Record: someRecord(t), ExpectLast: last, ExpectOn: KeysSubject(orgA)})
+				if err != nil && !errors.Is(err, ErrConflict) {
+					t.Errorf("round %d: %v", round, err)
+				}
+				if err != nil {
+					seqs = []uint64{0}
+				}
+				results <- seqs[0]
+			}()
+		}
+		won := 0
+		for range racers {
+			if seq := <-results; seq > 0 {
+				won, last = won+1, seq
+			}
+		}
+		if won != 1 {
+			t.Fatalf("round %d: %d were first", round, won)
+		}
+		mustAppend(t, l, Append{Subject: KeySubject(orgB, NewID()), Record: someRecord(t)}) // another org is no conflict
+		r, ok, err := l.LastOn(ctx, KeysSubject(orgA))
+		if err != nil || !ok || r.Seq != last {
+			t.Fatalf("the last of all is %+v, %v, want %d", r, err, last)
+		}
+		if round == 3 { // a change of one, by its own subject alone
+			changed := Append{Subject: r.Subject, Record: someRecord(t), ExpectLast: last}
+			mustAppend(t, l, changed)
+			stale := Append{Subject: KeySubject(orgA, NewID()), Record: someRecord(t), ExpectLast: last, ExpectOn: KeysSubject(orgA)}
+			if _, err := l.Append(ctx, stale); !errors.Is(err, ErrConflict) {
+				t.Fatalf("past a change: %v", err)
+			}
+			last += 2
+		}
+	}
+	again := Append{Subject: KeySubject(orgA, NewID()), Record: someRecord(t), ExpectLast: last, ExpectOn: KeysSubject(orgA)}
+	first := mustAppend(t, l, again)
+	if got := mustAppend(t, l, again); got[0] != first[0] {
+		t.Errorf("the identical call gave %d, then %d", first[0], got[0])
+	}
+}
+
 func batchOf(t testing.TB, n int) []Append {
 	as := make([]Append, n)
 	for i := range as {

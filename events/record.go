@@ -61,8 +61,13 @@ func (r Record) Into(v any) error {
 // concurrency: one entity, one subject.
 func OrgSubject(org uuid.UUID) string      { return "LEDGER.org." + org.String() }
 func KeySubject(org, key uuid.UUID) string { return "LEDGER.key." + org.String() + "." + key.String() }
-func PriceSubject(model string) string     { return "LEDGER.price." + subjectToken(model) }
-func JournalSubject(org uuid.UUID) string  { return "LEDGER.journal." + org.String() }
+
+// KeysSubject names the subjects of all keys of an org, for Append.ExpectOn and
+// LastOn: whoever makes a key must know how many there are.
+func KeysSubject(org uuid.UUID) string { return "LEDGER.key." + org.String() + ".*" }
+
+func PriceSubject(model string) string    { return "LEDGER.price." + subjectToken(model) }
+func JournalSubject(org uuid.UUID) string { return "LEDGER.journal." + org.String() }
 func RunSubject(org uuid.UUID, p string) string {
 	return "LEDGER.run." + org.String() + "." + subjectToken(p)
 }

@@ -170,6 +170,7 @@ type Config struct {
 	AnswerBytesMax int64 // of a plain answer; default 64 MiB
 	EventBytesMax  int   // of one event of a stream; default 8 MiB
 	MaxInFlight    int   // requests at once, drained ones too; default 4096
+	OrgInFlightMax int   // the same of one org; default a quarter of MaxInFlight
 	// CompletionTokensMax is what is claimed from the limits for an answer when neither
 	// the request nor the catalog says how long it may be; less if the model's context
 	// is less; default 32768. A model that writes more is billed what it wrote.
@@ -224,6 +225,7 @@ func (c *Config) complete() error {
 	c.AnswerBytesMax = orDefault(c.AnswerBytesMax, 64<<20)
 	c.EventBytesMax = orDefault(c.EventBytesMax, 8<<20)
 	c.MaxInFlight = orDefault(c.MaxInFlight, 4096)
+	c.OrgInFlightMax = orDefault(c.OrgInFlightMax, max(c.MaxInFlight/4, 1))
 	c.CompletionTokensMax = orElse(c.CompletionTokensMax, 32<<10)
 	c.Timeouts.complete()
 	c.Retry.Attempts = orDefault(c.Retry.Attempts, 3)

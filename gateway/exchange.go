@@ -44,6 +44,11 @@ type exchange struct {
 	tried    []*provider
 	failed   []events.Usage // of the attempts before
 
+	// brokenOff: the client was taken for gone in the middle of a stream. If it only
+	// stopped sending, or was slow, it may still read, and what it has must not end
+	// like a whole answer.
+	brokenOff bool
+
 	watch
 }
 
@@ -56,25 +61,44 @@ func (g *Gateway) serve(c client) http.HandlerFunc {
 		if c.dialect() == DialectAnthropic { // its own clients look for it there
 			w.Header().Set("Request-Id", name)
 		}
-		if !g.acquire() {
-			writeError(w, c, errOverloaded)
+		key, leave, e := g.place(c, r)
+		if e != nil {
+			g.leaveUnread(w)
+			writeError(w, c, e)
 			return
 		}
-		defer g.release()
-		if e := x.enter(w, r); e != nil {
+		defer leave()
+		if e := x.enter(w, r, key); e != nil {
 			writeError(w, c, e)
 			return
 		}
 		x.run(w, r)
+		if x.brokenOff {
+			panic(http.ErrAbortHandler) // net/http cuts the connection
+		}
 	}
 }
 
-// enter decides whether the request is let in. Nothing is recorded before it is.
-func (x *exchange) enter(w http.ResponseWriter, r *http.Request) *apiError {
-	key, e := x.gateway.authenticate(x.client, r, x.gateway.config.Now())
-	if e != nil {
-		return e
+// place takes a place among all requests, and among those of the key's org. What
+// comes to neither has not cost more than its header.
+func (g *Gateway) place(c client, r *http.Request) (key keys.Key, leave func(), e *apiError) {
+	if !g.acquire() {
+		g.refused.all.Add(1)
+		return key, nil, errOverloaded
 	}
+	if key, e = g.authenticate(c, r, g.config.Now()); e == nil && !g.shares.take(key.OrgID, g.config.OrgInFlightMax) {
+		g.refused.org.Add(1)
+		e = errShare
+	}
+	if e != nil {
+		g.release()
+		return key, nil, e
+	}
+	return key, func() { g.shares.giveBack(key.OrgID); g.release() }, nil
+}
+
+// enter decides whether the request is let in. Nothing is recorded before it is.
+func (x *exchange) enter(w http.ResponseWriter, r *http.Request, key keys.Key) *apiError {
 	body, e := x.gateway.readBody(w, r)
 	if e != nil {
 		return e

@@ -321,6 +321,30 @@ func TestClientLeaves(t *testing.T) {
 	}
 }
 
+// TestHalfClosedClient: who has closed its side of the connection is taken for gone.
+// If it reads on all the same, the answer must be seen to break off.
+func TestHalfClosedClient(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	conn := must(net.Dial("tcp", strings.TrimPrefix(b.url, "http://"))).(*net.TCPConn)
+	defer conn.Close()
+	text := body(true, `{"completion_tokens":8,"chunks":8,"chunk_ms":50}`)
+	must(fmt.Fprintf(conn, "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s", b.secret, len(text), text))
+	resp := must(http.ReadResponse(bufio.NewReader(conn), nil))
+	in := bufio.NewReader(resp.Body)
+	must(in.ReadString('\n'))
+	if err := conn.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	rest, err := io.ReadAll(in)
+	if err == nil || strings.Contains(string(rest), "[DONE]") {
+		t.Errorf("it ends with %v: %q", err, rest)
+	}
+	if u := b.soon(must(uuid.Parse(resp.Header.Get("X-Request-Id")))); u.Outcome != events.OutcomeCancelled || u.Tokens.Output != 8 {
+		t.Errorf("usage: %s %+v", u.Outcome, u.Tokens)
+	}
+}
+
 // TestStreamIsNotCollected: each chunk comes through when it is there.
 func TestStreamIsNotCollected(t *testing.T) {
 	t.Parallel()

@@ -4,8 +4,8 @@
 //
 // The order of things is what makes the bill provable:
 //
-//	authenticate → model, price, context → limits → admission ┐ (both at once)
-//	                                                upstream  ┘
+//	authenticate → place → model, price, context → limits → admission ┐ (both at once)
+//	                                                        upstream  ┘
 //	admission durable → first byte of the answer → … → usage durable → last byte
 //
 // Invariants: no byte of an upstream's answer reaches the client before the
@@ -56,6 +56,9 @@ type Gateway struct {
 	logger   *slog.Logger
 
 	rerouting sync.Mutex
+
+	shares  shares
+	refused refusals
 
 	mu       sync.Mutex
 	inFlight int

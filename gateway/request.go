@@ -101,16 +101,22 @@ func (q *request) text(sampleMax int) *written {
 }
 
 // readBody reads the request's body, bounded in size and time.
-func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request) ([]byte, *apiError) {
+func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request) (_ []byte, e *apiError) {
 	limit := g.config.BodyBytesMax
+	control := http.NewResponseController(w)
+	defer func() {
+		if e != nil {
+			g.leaveUnread(w)
+			return
+		}
+		// The deadline must come off again: when it passes, the server takes the client
+		// for gone.
+		_ = control.SetReadDeadline(time.Time{})
+	}()
 	if r.ContentLength > limit {
 		return nil, tooLarge(limit)
 	}
-	// The deadline must come off again: when it passes, the server takes the
-	// client for gone. A socket's deadline is on the real clock.
-	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(g.config.Timeouts.Body))
-	defer func() { _ = control.SetReadDeadline(time.Time{}) }()
+	_ = control.SetReadDeadline(time.Now().Add(g.config.Timeouts.Body)) // a socket's deadline is on the real clock
 	var b bytes.Buffer
 	// Room for the whole body at once, but not on a client's word alone.
 	b.Grow(int(min(max(r.ContentLength, 0), 1<<20)) + bytes.MinRead)

@@ -88,6 +88,7 @@ func (x *exchange) relayStream(w http.ResponseWriter, resp *http.Response) (f fa
 		s.finish()
 	}
 	s.out.done()
+	x.brokenOff = s.gone
 	return f, true
 }
 

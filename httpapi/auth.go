@@ -26,6 +26,10 @@ func (s *Server) with(scope keys.Scope, h authorised) handler {
 		if !caller.Has(scope) {
 			return &apiError{status: http.StatusForbidden, detail: fmt.Sprintf("this token does not have the scope %s", scope)}
 		}
+		if err := s.requests.take(caller.OrgID); err != nil {
+			return err
+		}
+		defer s.requests.giveBack(caller.OrgID)
 		return h(w, r, caller)
 	}
 }

@@ -145,8 +145,8 @@ func (at *route) allRefusals() []refusal {
 		add(http.StatusForbidden, fmt.Sprintf("The token is disabled, or does not have the scope %s.", at.scope))
 		add(http.StatusServiceUnavailable, "There is no answer now; the same request can be sent again.")
 	}
-	if at.heavy {
-		add(http.StatusTooManyRequests, "The organisation asks too many such questions at once.")
+	if at.scope != "" {
+		add(http.StatusTooManyRequests, "The organisation sends too many requests at once, or too many like this one.")
 	}
 	if len(at.pathNames()) > 0 {
 		add(http.StatusNotFound, "There is none, or it is another organisation's.")

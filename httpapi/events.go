@@ -9,6 +9,8 @@ import (
 
 	"aione/events"
 	"aione/keys"
+
+	"github.com/google/uuid"
 )
 
 // Media types of CloudEvents in JSON.
@@ -44,10 +46,11 @@ func (s *Server) postEvents(w http.ResponseWriter, r *http.Request, caller keys.
 	if err != nil {
 		return err
 	}
-	if err := s.enter(r.Context()); err != nil {
+	leave, err := s.enter(r.Context(), caller.OrgID)
+	if err != nil {
 		return err
 	}
-	defer func() { <-s.intake }()
+	defer leave()
 	in := intakes.Get().(*intake)
 	defer in.release()
 	if err := in.read(w, r, s.limits.EventBytes); err != nil {
@@ -77,16 +80,21 @@ func (s *Server) postEvents(w http.ResponseWriter, r *http.Request, caller keys.
 	return nil
 }
 
-// enter waits until a request's events may be worked on. Its body is still with
-// the client, so waiting costs little.
-func (s *Server) enter(ctx context.Context) error {
+// enter waits until a request's events may be worked on: for a turn of its org, then
+// for one among all. Its body is still with the client, so waiting costs little.
+func (s *Server) enter(ctx context.Context, org uuid.UUID) (leave func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.limits.EventsWait)
 	defer cancel()
+	own, err := s.intakes.enter(ctx, org)
+	if err != nil {
+		return nil, err
+	}
 	select {
 	case s.intake <- struct{}{}:
-		return nil
+		return func() { <-s.intake; own() }, nil
 	case <-ctx.Done():
-		return errIntakeBusy
+		own()
+		return nil, errIntakeBusy
 	}
 }
 

@@ -332,7 +332,7 @@ func TestEventsInDoubt(t *testing.T) {
 		return fail
 	})
 	r := newRig(t, &embedded.Engines{NATS: embedded.OpenNATS(t)}, func(c *Config) { c.Log, c.Limits.EventsAtOnce, c.Limits.EventsWait = log, 1, 20*time.Millisecond })
-	x := r.tenant("acme", "")
+	x, y := r.tenant("acme", ""), r.tenant("rival", "")
 	body := "[" + event("a", `{"model":"gpt-4o","input_tokens":1}`) + "]"
 	for _, c := range []struct {
 		err    error
@@ -353,7 +353,10 @@ func TestEventsInDoubt(t *testing.T) {
 	done := make(chan answer)
 	go func() { done <- r.post(x.ingest, body) }()
 	<-entered
-	if a := r.post(x.ingest, body); a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" {
+	if a := r.post(x.ingest, body); a.status != http.StatusTooManyRequests || a.header.Get("Retry-After") == "" {
+		t.Errorf("one too many of an org = %d %s", a.status, a.body)
+	}
+	if a := r.post(y.ingest, body); a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" {
 		t.Errorf("one too many = %d %s", a.status, a.body)
 	}
 	close(leave)

@@ -35,7 +35,7 @@ type keyStatus string
 
 type keyListResponse struct {
 	Items []keyResponse `json:"items"`
-	Total int           `json:"total" minimum:"0"`
+	Total int           `json:"total" minimum:"0" doc:"How many there are in all, on this page or not."`
 }
 
 type keyRotateResponse struct {
@@ -94,19 +94,16 @@ func instantOrNull(t time.Time) *string {
 	return &text
 }
 
-// isAPIKey tells an API key from a management token. The routes of keys know
-// only the former: whoever may write keys must not rotate a token that may more,
-// and so get it.
-func isAPIKey(k keys.Key) bool { return slices.Equal(k.Scopes, []keys.Scope{keys.ScopeChat}) }
-
-// keyOf is the API key that the path names, if it is the caller's org's.
+// keyOf is the API key that the path names, if it is the caller's org's. The routes
+// of keys know no management tokens: whoever may write keys must not rotate a token
+// that may more, and so get it.
 func (s *Server) keyOf(r *http.Request, caller keys.Key) (keys.Key, error) {
 	id, err := pathID(r, "key_id")
 	if err != nil {
 		return keys.Key{}, err
 	}
 	k, err := s.config.KeyCommands.Get(caller.OrgID, id)
-	if err == nil && !isAPIKey(k) {
+	if err == nil && !k.IsAPIKey() {
 		err = keys.ErrUnknownKey
 	}
 	return k, err
@@ -115,15 +112,23 @@ func (s *Server) keyOf(r *http.Request, caller keys.Key) (keys.Key, error) {
 // actorOf is how the caller is recorded.
 func actorOf(caller keys.Key) string { return "key:" + caller.ID.String() }
 
-// listKeys serves GET /api/v1/gateway/keys, oldest first.
-func (s *Server) listKeys(w http.ResponseWriter, _ *http.Request, caller keys.Key) error {
-	list := keyListResponse{Items: []keyResponse{}}
-	for _, k := range s.config.KeyCommands.List(caller.OrgID) {
-		if isAPIKey(k) {
-			list.Items = append(list.Items, s.newKeyResponse(k, ""))
-		}
+// keysPageSize is as large as it can be by default: whoever knows of no pages has all
+// keys of nearly every org.
+var keysPageSize = pageSize(bounds{def: 100, min: 1, max: 100})
+
+// listKeys serves GET /api/v1/gateway/keys.
+func (s *Server) listKeys(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
+	p := queryOf(r)
+	page := p.page(keysPageSize)
+	if err := p.err(); err != nil {
+		return err
 	}
-	list.Total = len(list.Items)
+	part, total := s.config.KeyCommands.APIKeys(caller.OrgID, page.offset(), page.size)
+	list := keyListResponse{Items: []keyResponse{}, Total: total}
+	for _, k := range part {
+		list.Items = append(list.Items, s.newKeyResponse(k, ""))
+	}
+	page.announce(w, r, total)
 	writeJSON(w, http.StatusOK, list)
 	return nil
 }
@@ -302,13 +307,16 @@ func (s *Server) keyRoutes() []route {
 	changed := []refusal{{status: http.StatusConflict, doc: "The key was changed by somebody else meanwhile, or the Idempotency-Key was used for something else."}}
 	return []route{{
 		method: http.MethodGet, path: all, id: "listKeys", tag: tagKeys, summary: "List Keys", scope: keys.ScopeKeysWrite, serve: s.listKeys,
-		doc:    "The organisation's API keys, oldest first. Management tokens are not among them.",
-		answer: success{of: keyListResponse{}},
+		doc: "The organisation's API keys, oldest first, and by their ids among those of one age; up to 100 unless a page is asked for. " +
+			"Management tokens are not among them.",
+		params: []param{pageNumber, keysPageSize},
+		answer: success{of: keyListResponse{}, paged: true},
 	}, {
 		method: http.MethodPost, path: all, id: "createKey", tag: tagKeys, summary: "Create Key", scope: keys.ScopeKeysWrite, serve: s.createKey,
 		doc:  "Makes an API key for chat. This is the only answer with the secret.",
 		body: body{of: keyCreateRequest{}, example: `{"name":"research","models_allowed":["gpt-4o"],"rpm_limit":60}`}, answer: key,
-		refusals: append([]refusal{{status: http.StatusNotFound, doc: "The team is not one of this organisation."}}, changed...),
+		refusals: []refusal{{status: http.StatusNotFound, doc: "The team is not one of this organisation."},
+			{status: http.StatusConflict, doc: "The organisation has as many keys as it may have, or its keys were changed by others all the time meanwhile."}},
 	}, {
 		method: http.MethodGet, path: one, id: "getKey", tag: tagKeys, summary: "Get Key", scope: keys.ScopeKeysWrite, serve: s.getKey, answer: key,
 	}, {

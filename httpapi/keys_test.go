@@ -169,7 +169,7 @@ func TestKeysAreNotALadder(t *testing.T) {
 	x := r.tenant("acme", "")
 	token := r.token(x, keys.ScopeKeysWrite)
 	for _, k := range r.keys.List(x.org.ID) {
-		if isAPIKey(k) {
+		if k.IsAPIKey() {
 			continue
 		}
 		path := keysPath + "/" + k.ID.String()

@@ -105,6 +105,12 @@ func must[T any](v T, err error) T {
 // newRig starts everything; change may set up the server differently.
 func newRig(t testing.TB, engines *embedded.Engines, change ...func(*Config)) *rig {
 	t.Helper()
+	return newBoundedRig(t, engines, keys.Bounds{}, change...)
+}
+
+// newBoundedRig is newRig with other bounds of an org's keys.
+func newBoundedRig(t testing.TB, engines *embedded.Engines, bounds keys.Bounds, change ...func(*Config)) *rig {
+	t.Helper()
 	r := &rig{t: t, clock: &clock{now: testNow}, engines: engines, logged: &syncBuffer{}}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	r.ctx = ctx
@@ -112,7 +118,7 @@ func newRig(t testing.TB, engines *embedded.Engines, change ...func(*Config)) *r
 	r.log = must(events.Open(ctx, nc, events.Options{}))
 	r.book, r.catalog = billing.NewBook(), catalog.New()
 	pepper := keys.Pepper{Version: 1, Secret: bytes.Repeat([]byte{7}, 32)}
-	r.keys = must(keys.NewSet(keys.Config{Now: r.clock.Now, Peppers: []keys.Pepper{pepper}}))
+	r.keys = must(keys.NewSet(keys.Config{Now: r.clock.Now, Peppers: []keys.Pepper{pepper}, Bounds: bounds}))
 	hooks := must(webhooks.NewBook([]string{"invoice.issued"}, func(events.Record) (webhooks.Event, bool) { return webhooks.Event{}, false }))
 	r.commands = billing.Commands{Log: r.log, Book: r.book, Prices: r.catalog}
 	r.limiter = must(admission.New(admission.Config{Zones: r.book, Now: r.clock.Now}))

@@ -20,6 +20,7 @@ type metrics struct {
 	seconds  *prometheus.HistogramVec
 	accepted prometheus.Counter
 	rejected prometheus.Counter
+	refused  *prometheus.CounterVec
 }
 
 func newMetrics(more []prometheus.Collector) (*metrics, error) {
@@ -36,9 +37,12 @@ func newMetrics(more []prometheus.Collector) (*metrics, error) {
 		}, []string{"route"}),
 		accepted: ingested.WithLabelValues("accepted"),
 		rejected: ingested.WithLabelValues("rejected"),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "aione_http_refused_total", Help: "Requests refused because an org had as many of a kind in work as one may: requests, queries (of usage) or events.",
+		}, []string{"of"}),
 	}
 	registry := prometheus.NewRegistry()
-	for _, c := range append([]prometheus.Collector{ingested, m.requests, m.seconds}, more...) {
+	for _, c := range append([]prometheus.Collector{ingested, m.requests, m.seconds, m.refused}, more...) {
 		if err := registry.Register(c); err != nil {
 			return nil, fmt.Errorf("httpapi: register metrics: %w", err)
 		}

@@ -44,10 +44,10 @@ func marked(w http.ResponseWriter, bom bool) io.Writer {
 // answerPDF makes a document and sends it, in the org's turn: a long one takes a
 // processor for a while.
 func (s *Server) answerPDF(w http.ResponseWriter, orgID uuid.UUID, number string, render func() ([]byte, error)) error {
-	if err := s.turns.take(orgID, s.limits); err != nil {
+	if err := s.queries.take(orgID); err != nil {
 		return err
 	}
-	defer s.turns.giveBack(orgID)
+	defer s.queries.giveBack(orgID)
 	b, err := render()
 	if errors.Is(err, documents.ErrParty) {
 		return &apiError{status: http.StatusConflict, detail: "the document cannot be made: " + why(err, documents.ErrParty), cause: err}

@@ -21,7 +21,7 @@ type route struct {
 	summary, doc string
 	scope        keys.Scope // that the token must have; "" serves anybody, by open
 	within       time.Duration
-	heavy        bool // it reads usage: only so many at once, see turns
+	heavy        bool // it reads usage: only so many at once, see newTurns
 	params       []param
 	body         body
 	answer       success
@@ -114,7 +114,7 @@ func (s *Server) mount(r chi.Router, routes []route) {
 		if at.scope != "" {
 			serve := at.serve
 			if at.heavy {
-				serve = s.inTurn(serve)
+				serve = s.queries.let(serve)
 			}
 			h = s.bounded(at.within, s.with(at.scope, serve))
 		}

@@ -34,7 +34,8 @@ type Keys interface {
 // KeyCommands list and change keys: keys.Set. An *keys.FieldError says what is
 // wrong with a command.
 type KeyCommands interface {
-	List(org uuid.UUID) []keys.Key
+	// APIKeys are those of a page, oldest first, and how many there are in all.
+	APIKeys(org uuid.UUID, offset, most int) (part []keys.Key, total int)
 	// Get returns keys.ErrUnknownKey also for a key of another org, or deleted.
 	Get(org, id uuid.UUID) (keys.Key, error)
 	Create(ctx context.Context, log keys.Appender, in keys.CreateInput) (keys.Key, string, error)
@@ -159,9 +160,12 @@ type Limits struct {
 	QueriesAtOnce int // questions about usage that are worked on at once; default 64
 	QueriesPerOrg int // the same of one org; default 16
 
+	RequestsPerOrg int // requests of one org with a token that are worked on at once, chat aside; default 256
+
 	EventBytes    int64         // of a body of events; default 16 MiB
 	EventsBatch   int           // events in one; default 10,000
 	EventsAtOnce  int           // requests with events that are worked on at once, each holding its body; default 64
+	EventsPerOrg  int           // those of one org; default a quarter of EventsAtOnce
 	EventsWait    time.Duration // how long a further one waits for its turn; default 5 s
 	EventAge      time.Duration // how long ago an event may have occurred; default 400 days
 	EventAhead    time.Duration // how far in the future, for clocks that differ; default 5 min
@@ -181,6 +185,8 @@ func (l *Limits) complete() {
 	l.EventBytes = orDefault(l.EventBytes, 16<<20)
 	l.EventsBatch = orDefault(l.EventsBatch, 10_000)
 	l.EventsAtOnce = orDefault(l.EventsAtOnce, 64)
+	l.EventsPerOrg = orDefault(l.EventsPerOrg, max(l.EventsAtOnce/4, 1))
+	l.RequestsPerOrg = orDefault(l.RequestsPerOrg, 256)
 	l.EventsWait = orDefault(l.EventsWait, 5*time.Second)
 	l.EventAge = orDefault(l.EventAge, 400*day)
 	l.EventAhead = orDefault(l.EventAhead, 5*time.Minute)
@@ -206,7 +212,10 @@ type Server struct {
 	page     []byte  // the same for people
 	schemas  schemas // of the document, for bodies
 
-	turns  turns
+	requests *turns // all with a token
+	queries  *turns // about usage
+	intakes  *lanes // with events
+
 	claims claims        // of idempotency keys
 	intake chan struct{} // one token for each request with events in work
 }
@@ -237,6 +246,7 @@ func New(c Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{config: c, limits: c.Limits, logger: c.Logger, metrics: m, intake: make(chan struct{}, c.Limits.EventsAtOnce)}
+	s.newTurns()
 	routes := s.table()
 	var d *huma.OpenAPI
 	d, s.schemas = describe(routes)

@@ -187,6 +187,7 @@ func TestErrorsAreTranslated(t *testing.T) {
 		{context.DeadlineExceeded, 503},
 		{unavailable(context.DeadlineExceeded), 503},
 		{keys.ErrUnknownKey, 404},
+		{keys.ErrTooManyKeys, 409},
 		{unauthenticated("no"), 401},
 		{publishError(context.DeadlineExceeded), 503},
 		{events.ErrFull, 503},

@@ -79,7 +79,8 @@ const (
 // Create mints a key, writes it to the ledger and adds it to the set. The secret
 // is returned this once and kept nowhere. After an error no key can be used: if
 // the append's outcome is unknown a key may exist whose secret nobody has.
-// It returns a *FieldError if the input breaks a rule.
+// It returns a *FieldError if the input breaks a rule, ErrTooManyKeys if the org has
+// as many as it may, or events.ErrConflict if others kept changing the org's keys.
 func (s *Set) Create(ctx context.Context, log Appender, in CreateInput) (Key, string, error) {
 	now := s.now().UTC().Round(0)
 	if len(in.Scopes) == 0 {
@@ -96,7 +97,7 @@ func (s *Set) Create(ctx context.Context, log Appender, in CreateInput) (Key, st
 		return Key{}, "", fmt.Errorf("create key: %w", err)
 	}
 	r.Subject = events.KeySubject(data.OrgID, data.ID)
-	if err := s.append(ctx, log, r, 0); err != nil {
+	if err := s.add(ctx, log, r, data); err != nil {
 		return Key{}, "", fmt.Errorf("create key: %w", err)
 	}
 	key, err := s.Get(data.OrgID, data.ID)
@@ -328,19 +329,19 @@ func (s *Set) decide(ctx context.Context, log Appender, in ChangeInput, decision
 				return st.key, nil
 			}
 		}
-		if err := s.reread(ctx, in, seq); err != nil {
-			return Key{}, err
+		if err := s.reread(ctx, func() bool { p := s.packed(in.OrgID, in.ID); return p != nil && p.seq > seq }); err != nil {
+			return Key{}, fmt.Errorf("change key %s: %w", in.ID, err)
 		}
 	}
 	return Key{}, fmt.Errorf("change key %s: others were first %d times: %w", in.ID, attemptsMax, events.ErrConflict)
 }
 
-// reread waits for the record that another writer put after seq.
-func (s *Set) reread(ctx context.Context, in ChangeInput, seq uint64) error {
+// reread waits for the record that another writer was first with.
+func (s *Set) reread(ctx context.Context, came func() bool) error {
 	waiting, cancel := context.WithTimeout(ctx, rereadWithin)
 	defer cancel()
-	if err := s.awaitPast(waiting, in.OrgID, in.ID, seq); err != nil {
-		return fmt.Errorf("change key %s: another change of it has not come from the ledger within %s: %w: %w", in.ID, rereadWithin, events.ErrConflict, err)
+	if err := s.await(waiting, came); err != nil {
+		return fmt.Errorf("another's record has not come from the ledger within %s: %w: %w", rereadWithin, events.ErrConflict, err)
 	}
 	return nil
 }
@@ -349,7 +350,7 @@ func (s *Set) write(ctx context.Context, log Appender, in ChangeInput, expectLas
 	r, err := events.NewRecord(c.typ, c.at.Round(0), in.Actor, in.Reason, c.data)
 	if err == nil {
 		r.Subject = events.KeySubject(in.OrgID, in.ID)
-		err = s.append(ctx, log, r, expectLast)
+		err = s.append(ctx, log, events.Append{Subject: r.Subject, Record: r, ExpectLast: expectLast})
 	}
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", c.typ, in.ID, err)
@@ -359,11 +360,18 @@ func (s *Set) write(ctx context.Context, log Appender, in ChangeInput, expectLas
 
 // append writes the record and applies it here at once, so that the caller can
 // use what it was told; the ledger's reader brings it again later.
-func (s *Set) append(ctx context.Context, log Appender, r events.Record, expectLast uint64) error {
-	seqs, err := log.Append(ctx, events.Append{Subject: r.Subject, Record: r, ExpectLast: expectLast})
+func (s *Set) append(ctx context.Context, log Appender, a events.Append) error {
+	seqs, err := log.Append(ctx, a)
 	if err != nil {
 		return err
 	}
+	r := a.Record
 	r.Seq = seqs[0]
-	return s.Apply(r)
+	if err := s.apply(r); err != nil || a.ExpectOn == "" {
+		return err
+	}
+	// The log took it as the next after those that are applied.
+	org, _, _ := keyOf(r.Subject)
+	s.readTo(org, r.Seq)
+	return nil
 }

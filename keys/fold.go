@@ -73,12 +73,20 @@ type rotatedData struct {
 	Request    uuid.UUID `json:"request,omitzero"` // stands for the idempotency key
 }
 
-// Apply folds one record of the ledger into the set. Records of other packages
-// are ignored, and so is a record that was applied before: a set may be fed by
-// its own commands and by the ledger's reader at once. A record of a key that
-// this build does not know is events.ErrNewerRecord and not ignored, since it may
-// take the key away.
+// Apply folds one record of the ledger into the set; they come in their order.
+// Records of other packages are ignored, and so is a record that was applied before:
+// a set is fed by its own commands too. A record of a key that this build does not
+// know is events.ErrNewerRecord and not ignored, since it may take the key away.
 func (s *Set) Apply(r events.Record) error {
+	err := s.apply(r)
+	if org, _, ok := keyOf(r.Subject); ok && err == nil {
+		s.readTo(org, r.Seq)
+	}
+	return err
+}
+
+// apply is Apply for what comes by itself, maybe before older records of the org.
+func (s *Set) apply(r events.Record) error {
 	var err error
 	switch r.Type {
 	case recordCreated:
@@ -113,14 +121,23 @@ func (s *Set) Apply(r events.Record) error {
 // pass notes that another package wrote on a key's subject: the log compares with
 // the last record there, whatever it says.
 func (s *Set) pass(r events.Record) {
-	var id identity
-	ids, ok := strings.CutPrefix(r.Subject, subjectPrefix)
-	org, key, _ := strings.Cut(ids, ".")
-	if !ok || id.OrgID.UnmarshalText([]byte(org)) != nil || id.ID.UnmarshalText([]byte(key)) != nil || s.stateOf(id.OrgID, id.ID) == nil {
+	org, id, ok := keyOf(r.Subject)
+	if !ok || s.stateOf(org, id) == nil {
 		return
 	}
-	_ = s.change(r, id, func(*state) error { return nil }) // it is on its subject, and the key exists
+	_ = s.change(r, identity{ID: id, OrgID: org}, func(*state) error { return nil }) // it is on its subject, and the key exists
 }
+
+// keyOf says which key a subject is of.
+func keyOf(subject string) (org, id uuid.UUID, ok bool) {
+	ids, ok := strings.CutPrefix(subject, subjectPrefix)
+	if !ok || len(ids) != 2*uuidLen+1 || org.UnmarshalText([]byte(ids[:uuidLen])) != nil || id.UnmarshalText([]byte(ids[uuidLen+1:])) != nil {
+		return org, id, false
+	}
+	return org, id, true
+}
+
+const uuidLen = 36
 
 func (s *Set) applyCreated(r events.Record) error {
 	var d createdData
@@ -142,10 +159,7 @@ func (s *Set) applyCreated(r events.Record) error {
 	}}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.orgs[d.OrgID] == nil {
-		s.orgs[d.OrgID] = map[uuid.UUID]*packed{}
-	}
-	if s.orgs[d.OrgID][d.ID] != nil {
+	if s.packed(d.OrgID, d.ID) != nil {
 		return nil
 	}
 	return s.put(&st)
@@ -158,7 +172,7 @@ func (s *Set) change(r events.Record, id identity, f func(next *state) error) er
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p := s.orgs[id.OrgID][id.ID]
+	p := s.packed(id.OrgID, id.ID)
 	if p == nil {
 		return unknown(id.ID)
 	}
@@ -221,7 +235,7 @@ func (s *Set) put(st *state) error {
 			return err
 		}
 	}
-	s.orgs[p.org][p.id] = p
+	s.tenant(p.org).put(p)
 	s.wake()
 	return nil
 }

@@ -105,6 +105,11 @@ func (k Key) StatusAt(now time.Time) Status {
 // Has reports whether the key was given a scope.
 func (k Key) Has(s Scope) bool { return slices.Contains(k.Scopes, s) }
 
+// IsAPIKey tells an API key, which chats and no more, from a management token.
+func (k Key) IsAPIKey() bool { return isAPIKey(k.Scopes) }
+
+func isAPIKey(scopes []Scope) bool { return len(scopes) == 1 && scopes[0] == ScopeChat }
+
 // AllowsModel reports whether the key may use a model, by its standard id.
 func (k Key) AllowsModel(id string) bool {
 	return len(k.ModelsAllowed) == 0 || slices.Contains(k.ModelsAllowed, id)
@@ -120,6 +125,9 @@ var (
 	ErrDisabledKey = errors.New("API key is disabled")
 	// ErrExpiredKey is returned by Verify when the key's time is over.
 	ErrExpiredKey = errors.New("API key has expired")
+	// ErrTooManyKeys is returned by Create when the org has as many keys of the kind as
+	// it may; nothing was written. The text says how many.
+	ErrTooManyKeys = errors.New("too many keys")
 	// ErrInvalidKey is returned by commands when what is asked for breaks a rule;
 	// nothing was written. The error is a *FieldError that says which field.
 	ErrInvalidKey = errors.New("invalid API key request")

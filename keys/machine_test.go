@@ -1,6 +1,7 @@
 package keys_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -27,8 +28,9 @@ type memoryLog struct {
 }
 
 func (l *memoryLog) lastOn(subject string) (events.Record, bool) {
+	prefix, many := strings.CutSuffix(subject, "*")
 	for _, r := range slices.Backward(l.records) {
-		if r.Subject == subject {
+		if r.Subject == subject || many && strings.HasPrefix(r.Subject, prefix) {
 			return r, true
 		}
 	}
@@ -37,7 +39,7 @@ func (l *memoryLog) lastOn(subject string) (events.Record, bool) {
 
 func (l *memoryLog) Append(_ context.Context, as ...events.Append) ([]uint64, error) {
 	l.mu.Lock()
-	last, _ := l.lastOn(as[0].Subject)
+	last, _ := l.lastOn(cmp.Or(as[0].ExpectOn, as[0].Subject))
 	if last.Seq != as[0].ExpectLast {
 		l.mu.Unlock()
 		l.deliver()
@@ -71,6 +73,7 @@ type modelKey struct {
 	name        string
 	models, ips []string
 	rpm, tpm    uint64
+	token       bool
 	expires     time.Time
 	disabled    bool
 	deleted     bool
@@ -119,7 +122,7 @@ func (m *machine) catchUp(t *rapid.T, i int) {
 }
 
 func (m *machine) newSet(t *rapid.T) *keys.Set {
-	s, err := keys.NewSet(keys.Config{Peppers: []keys.Pepper{pepper1}, Now: func() time.Time { return m.clock }})
+	s, err := keys.NewSet(keys.Config{Peppers: []keys.Pepper{pepper1}, Now: func() time.Time { return m.clock }, Bounds: fewKeys})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,6 +163,9 @@ var (
 	drawGrace  = rapid.SampledFrom([]time.Duration{0, time.Hour, 24 * time.Hour, keys.MaxGrace})
 )
 
+// fewKeys are so few that many are refused.
+var fewKeys = keys.Bounds{KeysPerOrgMax: 3, TokensPerOrgMax: 2}
+
 func (m *machine) create(t *rapid.T) {
 	k := &modelKey{org: uuid.UUID{byte(rapid.IntRange(1, 2).Draw(t, "org"))}, name: drawName.Draw(t, "name"),
 		models: drawModels.Draw(t, "models"), ips: drawIPs.Draw(t, "ips"), rpm: drawLimit.Draw(t, "rpm"), tpm: drawLimit.Draw(t, "tpm")}
@@ -168,12 +174,22 @@ func (m *machine) create(t *rapid.T) {
 	}
 	in := keys.CreateInput{OrgID: k.org, Name: k.name, ModelsAllowed: k.models, AllowedIPs: k.ips, RPMLimit: k.rpm, TPMLimit: k.tpm, ExpiresAt: k.expires, Actor: "test"}
 	k.expires = k.expires.Truncate(time.Microsecond) // as it is kept
-	if rapid.Bool().Draw(t, "management") {
-		in.Scopes = []keys.Scope{keys.ScopeUsageRead}
+	most := fewKeys.KeysPerOrgMax
+	if k.token = rapid.Bool().Draw(t, "management"); k.token {
+		in.Scopes, most = []keys.Scope{keys.ScopeUsageRead}, fewKeys.TokensPerOrgMax
+	}
+	has := 0
+	for _, other := range m.model {
+		if other.org == k.org && other.token == k.token && !other.deleted {
+			has++
+		}
 	}
 	key, secret, err := m.sets[rapid.IntRange(0, 1).Draw(t, "replica")].Create(context.Background(), m.log, in)
-	if err != nil {
-		t.Fatal(err)
+	if full := has == most; full || err != nil {
+		if !full || !errors.Is(err, keys.ErrTooManyKeys) || secret != "" {
+			t.Fatalf("one more of %d, at most %d: %v", has, most, err)
+		}
+		return
 	}
 	k.id, k.current, k.everything = key.ID, secret, []string{secret}
 	m.model = append(m.model, k)

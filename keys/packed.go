@@ -68,8 +68,7 @@ func (st *state) pack() *packed {
 		id: k.ID, org: k.OrgID, team: k.TeamID, name: k.Name, prefix: k.Prefix, rpm: k.RPMLimit, tpm: k.TPMLimit,
 		sandbox: k.Sandbox, disabled: k.Disabled, deleted: k.Deleted, expires: instantOf(k.ExpiresAt), created: instantOf(k.CreatedAt),
 	}
-	onlyChats := len(k.Scopes) == 1 && k.Scopes[0] == ScopeChat
-	if !onlyChats || len(k.ModelsAllowed) > 0 || len(k.AllowedIPs) > 0 {
+	if !k.IsAPIKey() || len(k.ModelsAllowed) > 0 || len(k.AllowedIPs) > 0 {
 		p.grants = &grants{k.ModelsAllowed, k.Scopes, k.AllowedIPs}
 	}
 	return p

@@ -48,6 +48,13 @@ func replica(t *testing.T, log *events.Log, clock func() time.Time) *keys.Set {
 	if err != nil {
 		t.Fatal(err)
 	}
+	follow(t, log, s)
+	return s
+}
+
+// follow feeds a set until the test ends.
+func follow(t *testing.T, log *events.Log, s *keys.Set) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	var done sync.WaitGroup
 	done.Go(func() {
@@ -56,7 +63,6 @@ func replica(t *testing.T, log *events.Log, clock func() time.Time) *keys.Set {
 		}
 	})
 	t.Cleanup(func() { cancel(); done.Wait() })
-	return s
 }
 
 func atNow() time.Time { return now }

@@ -18,6 +18,7 @@ import (
 type Config struct {
 	Peppers []Pepper         // at least one; the highest version mints
 	Now     func() time.Time // stamps the records of the commands
+	Bounds
 }
 
 // Set is every key of the ledger, folded from its records. It is safe for
@@ -29,8 +30,11 @@ type Set struct {
 	now      func() time.Time
 	index    index
 
+	bounds Bounds
+	making [makingShards]chan struct{} // whoever creates a key of an org, see enterMaking
+
 	mu   sync.RWMutex // serialises Apply
-	orgs map[uuid.UUID]map[uuid.UUID]*packed
+	orgs map[uuid.UUID]*tenant
 	// changed is closed by the next Apply; nil while nobody waits.
 	changed chan struct{}
 }
@@ -71,7 +75,10 @@ func NewSet(c Config) (*Set, error) {
 	if len(c.Peppers) == 0 || c.Now == nil {
 		return nil, errors.New("keys: a pepper and a clock are needed")
 	}
-	s := &Set{now: c.Now, orgs: map[uuid.UUID]map[uuid.UUID]*packed{}}
+	s := &Set{now: c.Now, bounds: c.Bounds.complete(), orgs: map[uuid.UUID]*tenant{}}
+	for i := range s.making {
+		s.making[i] = make(chan struct{}, 1)
+	}
 	peppers := slices.Clone(c.Peppers)
 	slices.SortFunc(peppers, func(a, b Pepper) int { return cmp.Compare(b.Version, a.Version) })
 	for i, p := range peppers {
@@ -159,7 +166,7 @@ func unknown(id uuid.UUID) error { return fmt.Errorf("key %s: %w", id, ErrUnknow
 func (s *Set) stateOf(org, id uuid.UUID) *state {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	p := s.orgs[org][id]
+	p := s.packed(org, id)
 	if p == nil {
 		return nil
 	}
@@ -167,27 +174,19 @@ func (s *Set) stateOf(org, id uuid.UUID) *state {
 	return &st
 }
 
-// List returns the keys of an org, oldest first, without deleted ones.
-func (s *Set) List(org uuid.UUID) []Key {
-	s.mu.RLock()
-	list := make([]Key, 0, len(s.orgs[org]))
-	for _, p := range s.orgs[org] {
-		if !p.deleted {
-			list = append(list, p.key())
-		}
+// packed is nil if the org never had such a key. The caller holds the lock.
+func (s *Set) packed(org, id uuid.UUID) *packed {
+	if o := s.orgs[org]; o != nil {
+		return o.keys[id]
 	}
-	s.mu.RUnlock()
-	slices.SortFunc(list, func(a, b Key) int {
-		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), slices.Compare(a.ID[:], b.ID[:]))
-	})
-	return list
+	return nil
 }
 
-// awaitPast waits until a record past seq has been applied to a key.
-func (s *Set) awaitPast(ctx context.Context, org, id uuid.UUID, seq uint64) error {
+// await waits until is, which is asked under the lock, after each change of a key.
+func (s *Set) await(ctx context.Context, is func() bool) error {
 	for {
 		s.mu.Lock()
-		if p := s.orgs[org][id]; p != nil && p.seq > seq {
+		if is() {
 			s.mu.Unlock()
 			return nil
 		}

@@ -28,7 +28,8 @@ import (
 // Config of a node.
 type Config struct {
 	Engines EngineConfig
-	Pepper  string           // base64, 32 bytes or more; empty: made once and kept in the data directory
+	Pepper  string // base64, 32 bytes or more; empty: made once and kept in the data directory
+	Keys    KeyConfig
 	NoKeys  bool             // the node never sees an API key, so it needs no pepper
 	Clock   func() time.Time // default time.Now; the demo runs on another
 	Logger  *slog.Logger     // default slog.Default()
@@ -82,7 +83,7 @@ func Open(ctx context.Context, c Config) (_ *Node, err error) {
 		if err != nil {
 			return n, err
 		}
-		if n.Keys, err = keys.NewSet(keys.Config{Peppers: []keys.Pepper{pepper}, Now: c.Clock}); err != nil {
+		if n.Keys, err = keys.NewSet(keys.Config{Peppers: []keys.Pepper{pepper}, Now: c.Clock, Bounds: c.Keys.bounds()}); err != nil {
 			return n, err
 		}
 		if n.secrets, err = webhooks.NewSecrets(pepper); err != nil {

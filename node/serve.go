@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"aione/admission"
@@ -32,6 +31,7 @@ type ServeConfig struct {
 	UpstreamDialect string         `name:"upstream-dialect" env:"AIONE_UPSTREAM_DIALECT" default:"openai" enum:"openai,anthropic,gemini" help:"What the provider speaks."`
 	TrustedProxies  []netip.Prefix `name:"trusted-proxies" env:"AIONE_TRUSTED_PROXIES" help:"Networks whose X-Forwarded-For is believed."`
 
+	PlacesConfig
 	WebhookConfig
 	RunGrace   time.Duration `name:"run-grace" env:"AIONE_INVOICE_GRACE" default:"1h" help:"How long an ended period stays open when an operator asks for a run."`
 	RunLateAge time.Duration `name:"run-late-age" env:"AIONE_LATE_AGE_MAX" default:"2160h" help:"How long before its period usage may have occurred to be billed as late when an operator asks for a run."`
@@ -75,7 +75,7 @@ func (n *Node) Listen(c ServeConfig) (_ *API, err error) {
 		return nil, err
 	}
 	a.gateway, err = gateway.New(gateway.Config{Limiter: limiter{n.Limits}, Plans: plans{n.Book}, Log: n.Log, Keys: n.Keys, Catalog: n.Catalog, Rate: ledger.Rate,
-		Routing: routing, Sandbox: sandbox, TrustedProxies: c.TrustedProxies, Now: n.Clock, Logger: n.Logger})
+		MaxInFlight: c.InFlightMax, OrgInFlightMax: c.OrgInFlightMax, Routing: routing, Sandbox: sandbox, TrustedProxies: c.TrustedProxies, Now: n.Clock, Logger: n.Logger})
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +90,7 @@ func (n *Node) Listen(c ServeConfig) (_ *API, err error) {
 		Tenants: commands, Assigner: commands, InvoiceRun: invoicer,
 		Budgets: admission.Commands{Log: n.Log, Limiter: n.Limits}, Standings: n.Limits, Allowances: allowances{n}, Lines: n.Projection, Audits: n.Auditor,
 		Usage: n.Projection, Catalog: n.Catalog, Log: n.Log, Gateway: a.gateway.Routes(),
-		Checks: n.checks(), Collectors: []prometheus.Collector{n.collector(), n.Auditor}, Now: n.Clock, Logger: n.Logger,
+		Checks: n.checks(), Collectors: append(placesCollectors(a.gateway), n.collector(), n.Auditor), Now: n.Clock, Logger: n.Logger,
 	})
 	if err != nil {
 		return nil, err

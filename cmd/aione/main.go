@@ -39,6 +39,7 @@ type globals struct {
 	JSON    bool   `name:"json" help:"Print one JSON object instead of tables and progress."`
 	Verbose bool   `short:"v" help:"Log what happens inside to standard error."`
 	Pepper  string `env:"AIONE_PEPPER" help:"Secret of the keys' hashes, base64, 32 bytes or more. Default: made once and kept in the data directory."`
+	node.KeyConfig
 	node.EngineConfig
 }
 
@@ -112,5 +113,5 @@ func (g *globals) logger(stderr io.Writer) *slog.Logger {
 // open opens a node for the time of a command: beside a running one on the same
 // data directory if there is one, else with engines of its own.
 func (g *globals) open(ctx context.Context, out *output) (*node.Node, error) {
-	return node.Open(ctx, node.Config{Engines: g.EngineConfig.JoinRunning(), Pepper: g.Pepper, Logger: g.logger(out.stderr)})
+	return node.Open(ctx, node.Config{Engines: g.EngineConfig.JoinRunning(), Pepper: g.Pepper, Keys: g.KeyConfig, Logger: g.logger(out.stderr)})
 }

@@ -22,7 +22,7 @@ type started struct {
 
 // Run runs everything in this process.
 func (c *upCmd) Run(ctx context.Context, g *globals, out *output) error {
-	n, err := node.Open(ctx, node.Config{Engines: g.EngineConfig, Pepper: g.Pepper, Logger: g.logger(out.stderr)})
+	n, err := node.Open(ctx, node.Config{Engines: g.EngineConfig, Pepper: g.Pepper, Keys: g.KeyConfig, Logger: g.logger(out.stderr)})
 	if err != nil {
 		return err
 	}

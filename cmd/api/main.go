@@ -21,6 +21,7 @@ import (
 type config struct {
 	node.EngineConfig
 	node.ServeConfig
+	node.KeyConfig
 	node.AuditConfig
 	Pepper  string `env:"AIONE_PEPPER" help:"Secret of the keys' hashes, base64, 32 bytes or more. Default: made once and kept in the data directory."`
 	Verbose bool   `short:"v" help:"Log what happens inside."`
@@ -48,7 +49,7 @@ func run(ctx context.Context, c config) error {
 		level = slog.LevelInfo
 	}
 	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
-	n, err := node.Open(ctx, node.Config{Engines: c.EngineConfig, Logger: logger, Pepper: c.Pepper})
+	n, err := node.Open(ctx, node.Config{Engines: c.EngineConfig, Logger: logger, Pepper: c.Pepper, Keys: c.KeyConfig})
 	if err != nil {
 		return err
 	}
