@@ -19,8 +19,8 @@
 // id as its operation; it becomes durable together with the request's. If the
 // event cannot be made durable in time the answer ends in an error and the
 // admission stays for the Sweeper. A model without a price is refused, never
-// free; what the limits refuse, and what the model's context cannot hold, leaves
-// no trace in the log.
+// free; what the limits refuse, what the model's context cannot hold, and what
+// the tokens would not tell (see unmetered) leaves no trace in the log.
 //
 // A request passes through to an upstream of its own dialect: all that changes is
 // the model's name and that a stream's usage is asked for, and all that is left
