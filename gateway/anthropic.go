@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/http"
 
+	"aione/events"
+
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -253,4 +255,4 @@ func (t *anthropicTap) reading() reading {
 	return r
 }
 
-func (*anthropicTap) tail() string { return "" }
+func (*anthropicTap) tail(events.Tokens) string { return "" }

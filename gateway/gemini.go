@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"strings"
 
+	"aione/events"
+
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -244,4 +246,4 @@ func (t *geminiTap) reading() reading {
 	return r
 }
 
-func (*geminiTap) tail() string { return "" }
+func (*geminiTap) tail(events.Tokens) string { return "" }

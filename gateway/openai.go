@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strings"
 
+	"aione/events"
+
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -275,4 +277,4 @@ func (t *openAITap) reading() reading {
 	return r
 }
 
-func (*openAITap) tail() string { return "data: [DONE]\n\n" }
+func (*openAITap) tail(events.Tokens) string { return "data: [DONE]\n\n" }

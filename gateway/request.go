@@ -30,8 +30,9 @@ type request struct {
 	scan      chunkScan // of those
 	promptRaw int       // bytes of those, text or not
 
-	modelAt span // of the name; empty if it is not in the body
-	options streamOptions
+	modelAt    span // of the name; empty if it is not in the body
+	options    streamOptions
+	translated translated
 }
 
 // streamOptions are what OpenAI's clients say about a stream.
