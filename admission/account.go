@@ -141,13 +141,10 @@ const (
 	never
 )
 
-func (a *account) judge(p periodIndex, cost amount) verdict {
+// judge says whether a bound fits one of the account's months.
+func (a *account) judge(m *month, cost amount) verdict {
 	if !a.limited {
 		return fits
-	}
-	m := a.month(p)
-	if m == nil {
-		m = &month{}
 	}
 	left := a.limit.minus(m.spent)
 	switch {
@@ -167,6 +164,9 @@ func (l *lease) unused() amount { return l.allowance.minus(l.spent).minus(l.held
 
 // claimed are the accounts one request takes from; a nil entry does not apply.
 type claimed [5]*account
+
+// months are those of claimed accounts, good until the next open.
+type months [len(claimed{})]*month
 
 const (
 	atBalance = iota

@@ -76,7 +76,7 @@ func load(b *testing.B) *Limiter {
 
 func oneRequest(b *testing.B, l *Limiter, k keys.Key, id *uuid.UUID, at time.Time) {
 	binary.BigEndian.PutUint64(id[8:], binary.BigEndian.Uint64(id[8:])+1)
-	h, err := l.Reserve(b.Context(), Claim{Key: k, Model: "m", At: at, RequestID: *id, Tokens: 2000, Cost: benchBound})
+	h, err := l.Reserve(b.Context(), Claim{Key: &k, Model: "m", At: at, RequestID: *id, Tokens: 2000, Cost: benchBound})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -191,7 +191,7 @@ func BenchmarkVerifyReserve(b *testing.B) {
 			b.Fatal(err)
 		}
 		binary.BigEndian.PutUint64(id[8:], uint64(n))
-		h, err := l.Reserve(b.Context(), Claim{Key: key, Model: "m", At: at, RequestID: id, Tokens: 2000, Cost: benchBound})
+		h, err := l.Reserve(b.Context(), Claim{Key: &key, Model: "m", At: at, RequestID: id, Tokens: 2000, Cost: benchBound})
 		if err != nil {
 			b.Fatal(err)
 		}

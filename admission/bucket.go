@@ -141,6 +141,9 @@ type split struct {
 }
 
 func (s *split) of(limit int64, salt byte) int64 {
+	if s.replicas == 1 {
+		return limit
+	}
 	share := limit / s.replicas
 	if (s.rank+int64(salt))%s.replicas < limit%s.replicas {
 		share++

@@ -259,7 +259,8 @@ func TestClaimsThatAreRefusedAsInvalid(t *testing.T) {
 	b := newBox(t)
 	good := claim(keyOf(1, 1), start, "1")
 	for name, change := range map[string]func(*Claim){
-		"no org":          func(c *Claim) { c.Key.OrgID = uuid.Nil },
+		"no key":          func(c *Claim) { c.Key = nil },
+		"no org":          func(c *Claim) { k := *c.Key; k.OrgID, c.Key = uuid.Nil, &k },
 		"no id":           func(c *Claim) { c.RequestID = uuid.Nil },
 		"no time":         func(c *Claim) { c.At = time.Time{} },
 		"long ago":        func(c *Claim) { c.At = start.AddDate(0, -2, 0) },

@@ -14,7 +14,7 @@ import (
 
 // Claim is what a request may take at most.
 type Claim struct {
-	Key       keys.Key
+	Key       *keys.Key // not kept
 	Model     string
 	At        time.Time       // when it occurred: decides the month it counts in
 	RequestID uuid.UUID       // the usage event's id
@@ -86,7 +86,7 @@ var costBoundMax = amount{hi: 1 << 12} // about 75 thousand million
 
 func (c *Claim) check() (cost amount, err error) {
 	switch {
-	case c.Key.OrgID == uuid.Nil || c.Key.ID == uuid.Nil:
+	case c.Key == nil || c.Key.OrgID == uuid.Nil || c.Key.ID == uuid.Nil:
 		return cost, fmt.Errorf("%w: it has no key", ErrInvalidClaim)
 	case c.RequestID == uuid.Nil:
 		return cost, fmt.Errorf("%w: it has no request id", ErrInvalidClaim)

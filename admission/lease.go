@@ -217,8 +217,10 @@ func (p *leasePlan) needs() map[leaseKey]needed {
 			needs[k] = n
 		}
 	}
+	oldest := p.limiter.oldest(p.org)
 	for _, w := range p.org.waiting {
-		if v, _ := w.hold.judge(); v != never {
+		in := w.hold.open(oldest)
+		if v, _ := w.hold.judge(&in); v != never {
 			look(w.hold, true)
 		}
 	}

@@ -100,11 +100,13 @@ func New(c Config) (*Limiter, error) {
 }
 
 // Ready is nil while requests may be let in, else ErrNotReady or ErrFenced.
-func (l *Limiter) Ready() error {
+func (l *Limiter) Ready() error { return l.readyAt(l.config.Now()) }
+
+func (l *Limiter) readyAt(now time.Time) error {
 	switch {
 	case !l.ready.Load():
 		return ErrNotReady
-	case l.replica != nil && !l.replica.valid():
+	case l.replica != nil && !l.replica.validAt(now):
 		return ErrFenced
 	}
 	return nil
@@ -165,10 +167,11 @@ func (l *Limiter) Reserve(ctx context.Context, c Claim) (Hold, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := l.Ready(); err != nil {
+	now := l.config.Now()
+	if err := l.readyAt(now); err != nil {
 		return nil, err
 	}
-	m, now := l.memberOf(&c.Key), l.config.Now()
+	m := l.memberOf(c.Key)
 	m.org.mu.Lock()
 	h, w, err := l.reserve(m, &c, cost, now)
 	m.org.mu.Unlock()
@@ -233,25 +236,19 @@ func (l *Limiter) reserve(key *member, c *Claim, cost amount, now time.Time) (*h
 			}
 		}
 	}
-	if l.replica != nil {
-		for i, a := range h.accounts {
-			if a != nil {
-				o.open(a, h.in(i), current.index-1)
-			}
-		}
-	}
-	v, at := h.judge()
+	in := h.open(current.index - 1)
+	v, at := h.judge(&in)
 	switch {
 	case v == never:
 		return nil, nil, o.poor(h, at, h.resets(at, time.UnixMilli(p.toMS)).Sub(now))
 	case v != fits || h.behind():
-		w, err := l.enqueue(h, at, time.UnixMilli(p.toMS))
+		w, err := l.enqueue(h, &in, at, time.UnixMilli(p.toMS))
 		return nil, w, err
 	}
-	h.take(current.index - 1)
+	h.take(&in)
 	h.takeRates()
-	if v := l.replica; v != nil {
-		v.refillAhead(o, h)
+	if r := l.replica; r != nil {
+		r.refillAhead(h, &in)
 	}
 	return h, nil, nil
 }

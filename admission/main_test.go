@@ -89,7 +89,7 @@ func dec(s string) decimal.Decimal { return decimal.RequireFromString(s) }
 func decp(s string) *decimal.Decimal { d := dec(s); return &d }
 
 func claim(k keys.Key, at time.Time, cost string) Claim {
-	return Claim{Key: k, Model: "m", At: at.Truncate(time.Millisecond), RequestID: events.NewID(), Tokens: 100, Cost: dec(cost)}
+	return Claim{Key: &k, Model: "m", At: at.Truncate(time.Millisecond), RequestID: events.NewID(), Tokens: 100, Cost: dec(cost)}
 }
 
 // box is a Limiter alone, ready, with commands on a ledger in memory.

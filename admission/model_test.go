@@ -98,9 +98,9 @@ func runModel(rt *rapid.T, t *testing.T, b *box, m *ledgerModel) {
 				switch {
 				case err == nil:
 					holds = append(holds, modelHold{*w.hold, w.c})
-					m.move(w.c.Key, w.c.At, w.c.Cost, decimal.Decimal{})
+					m.move(*w.c.Key, w.c.At, w.c.Cost, decimal.Decimal{})
 				case errors.As(err, &r):
-					if _, ever := m.judge(w.c.Key, w.c.At, w.c.Cost); ever {
+					if _, ever := m.judge(*w.c.Key, w.c.At, w.c.Cost); ever {
 						rt.Fatalf("%s was refused to %s though it could still fit", w.c.Cost, w.c.Key.ID)
 					}
 				case !errors.Is(err, context.Canceled):
@@ -112,7 +112,7 @@ func runModel(rt *rapid.T, t *testing.T, b *box, m *ledgerModel) {
 		}
 		waits = left
 		if len(waits) > 0 {
-			if now, _ := m.judge(waits[0].c.Key, waits[0].c.At, waits[0].c.Cost); now {
+			if now, _ := m.judge(*waits[0].c.Key, waits[0].c.At, waits[0].c.Cost); now {
 				rt.Fatalf("the first in the queue waits for %s though it fits", waits[0].c.Cost)
 			}
 		}
@@ -143,7 +143,7 @@ func runModel(rt *rapid.T, t *testing.T, b *box, m *ledgerModel) {
 		"claim": func(rt *rapid.T) {
 			c := claim(rapid.SampledFrom(all).Draw(rt, "key"), b.clock.now(), "0")
 			c.Cost = money.Draw(rt, "cost")
-			now, ever := m.judge(c.Key, c.At, c.Cost)
+			now, ever := m.judge(*c.Key, c.At, c.Cost)
 			ctx, cancel := context.WithCancel(context.Background())
 			w := waiting{c: c, done: make(chan error, 1), hold: new(Hold), cancel: cancel}
 			go func() {
@@ -171,7 +171,7 @@ func runModel(rt *rapid.T, t *testing.T, b *box, m *ledgerModel) {
 			h := holds[i]
 			holds = append(holds[:i], holds[i+1:]...)
 			cost := decimal.NewFromBigInt(big.NewInt(rapid.Int64Range(0, h.c.Cost.Shift(12).IntPart()).Draw(rt, "cost")), -12)
-			m.move(h.c.Key, h.c.At, h.c.Cost.Neg(), cost)
+			m.move(*h.c.Key, h.c.At, h.c.Cost.Neg(), cost)
 			h.hold.Settle(10, cost)
 			settleWaits()
 		},
@@ -210,7 +210,7 @@ func runModel(rt *rapid.T, t *testing.T, b *box, m *ledgerModel) {
 					h := holds[i]
 					holds = append(holds[:i], holds[i+1:]...)
 					i--
-					m.move(h.c.Key, h.c.At, h.c.Cost.Neg(), decimal.Decimal{})
+					m.move(*h.c.Key, h.c.At, h.c.Cost.Neg(), decimal.Decimal{})
 					h.hold.Settle(0, decimal.Decimal{})
 				}
 			}
@@ -224,7 +224,7 @@ func runModel(rt *rapid.T, t *testing.T, b *box, m *ledgerModel) {
 	for len(holds) > 0 {
 		h := holds[0]
 		holds = holds[1:]
-		m.move(h.c.Key, h.c.At, h.c.Cost.Neg(), h.c.Cost)
+		m.move(*h.c.Key, h.c.At, h.c.Cost.Neg(), h.c.Cost)
 		h.hold.Settle(1, h.c.Cost)
 		settleWaits()
 	}

@@ -178,14 +178,24 @@ func (h *hold) measure(i int, cost amount, tokens uint64) amount {
 // bound is what the i-th account holds for it.
 func (h *hold) bound(i int) amount { return h.measure(i, h.cost, h.tokens) }
 
-// judge is the worst that any account says, and which one said it.
-func (h *hold) judge() (verdict, int) {
-	worst, at := fits, 0
+// open finds the months that count. oldest is the first one that is kept.
+func (h *hold) open(oldest periodIndex) (in months) {
 	for i, a := range h.accounts {
-		if a == nil {
+		if a != nil {
+			in[i] = h.org.open(a, h.in(i), oldest)
+		}
+	}
+	return in
+}
+
+// judge is the worst that any account says, and which one said it.
+func (h *hold) judge(in *months) (verdict, int) {
+	worst, at := fits, 0
+	for i, m := range in {
+		if m == nil {
 			continue
 		}
-		if v := a.judge(h.in(i), h.bound(i)); v > worst {
+		if v := h.accounts[i].judge(m, h.bound(i)); v > worst {
 			worst, at = v, i
 		}
 	}
@@ -204,24 +214,23 @@ func (h *hold) behind() bool {
 
 // block keeps later claims off the accounts this one is short of. It reports
 // whether one of them is every claim's.
-func (h *hold) block() (everyones bool) {
-	for i, a := range h.accounts {
-		if a == nil || a.judge(h.in(i), h.bound(i)) == fits {
+func (h *hold) block(in *months) (everyones bool) {
+	for i, m := range in {
+		if m == nil || h.accounts[i].judge(m, h.bound(i)) == fits {
 			continue
 		}
-		a.blocked = h.org.turn
+		h.accounts[i].blocked = h.org.turn
 		everyones = everyones || i == atOrg || i == atBalance || i == atIncluded
 	}
 	return everyones
 }
 
-// take moves the bound into held. oldest is the first month that is kept.
-func (h *hold) take(oldest periodIndex) {
-	for i, a := range h.accounts {
-		if a == nil {
-			continue
+// take moves the bound into held.
+func (h *hold) take(in *months) {
+	for i, m := range in {
+		if m != nil {
+			m.hold(h.bound(i), h.mine)
 		}
-		h.org.open(a, h.in(i), oldest).hold(h.bound(i), h.mine)
 	}
 	h.org.holds.put(h)
 }

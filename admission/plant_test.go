@@ -133,12 +133,12 @@ func (g *process) serve(ctx context.Context, c Claim, cost decimal.Decimal, take
 	if err != nil {
 		return err
 	}
-	bound := usageOf(c.RequestID, c.Key, c.At, c.Cost)
+	bound := usageOf(c.RequestID, *c.Key, c.At, c.Cost)
 	if err := g.log.Admit(ctx, events.Admission{ID: c.RequestID, Estimate: bound, Deadline: time.Minute}); err != nil {
 		return err
 	}
 	time.Sleep(takes)
-	u := usageOf(c.RequestID, c.Key, c.At, cost)
+	u := usageOf(c.RequestID, *c.Key, c.At, cost)
 	if err := g.log.Publish(ctx, []events.Usage{u}); err != nil {
 		return err
 	}
@@ -297,7 +297,7 @@ func TestSpendSurvivesKill(t *testing.T) {
 	if _, err := one.Reserve(ctx, out); err != nil {
 		t.Fatal(err)
 	}
-	if err := one.log.Admit(ctx, events.Admission{ID: out.RequestID, Estimate: usageOf(out.RequestID, out.Key, out.At, out.Cost), Deadline: time.Minute}); err != nil {
+	if err := one.log.Admit(ctx, events.Admission{ID: out.RequestID, Estimate: usageOf(out.RequestID, *out.Key, out.At, out.Cost), Deadline: time.Minute}); err != nil {
 		t.Fatal(err)
 	}
 	end, _, err := one.log.UsageEnd(ctx, 0)
@@ -326,7 +326,7 @@ func TestSpendSurvivesKill(t *testing.T) {
 	}
 	// The sweeper's event settles what was outstanding, here and only once.
 	three := p.startProcess(countedTo(t, 0.5, orgs...))
-	swept := usageOf(out.RequestID, out.Key, out.At, dec("0.5"))
+	swept := usageOf(out.RequestID, *out.Key, out.At, dec("0.5"))
 	for range 2 {
 		if err := three.log.Publish(ctx, []events.Usage{swept}); err != nil {
 			t.Fatal(err)

@@ -41,6 +41,8 @@ type ReplicaConfig struct {
 type replica struct {
 	limiter *Limiter
 	config  ReplicaConfig
+	// ownClock: the TTL runs on another clock than the limits.
+	ownClock bool
 
 	id       atomic.Pointer[string] // the present one, see again
 	presence atomic.Pointer[events.Lease]
@@ -69,10 +71,11 @@ func newReplica(l *Limiter, c ReplicaConfig) (*replica, error) {
 	if c.SweptAfter <= 0 {
 		c.SweptAfter = 45 * time.Minute
 	}
-	if c.Now == nil {
+	ownClock := c.Now != nil
+	if !ownClock {
 		c.Now = l.config.Now
 	}
-	r := &replica{limiter: l, config: c, places: 1, live: map[string]uint64{}, left: map[string]time.Time{}, ended: map[string]bool{}, before: map[string]bool{},
+	r := &replica{limiter: l, ownClock: ownClock, config: c, places: 1, live: map[string]uint64{}, left: map[string]time.Time{}, ended: map[string]bool{}, before: map[string]bool{},
 		dirty: map[*org]bool{}, wake: make(chan struct{}, 1)}
 	r.id.Store(&c.ID)
 	return r, nil
@@ -80,9 +83,15 @@ func newReplica(l *Limiter, c ReplicaConfig) (*replica, error) {
 
 func (r *replica) me() string { return *r.id.Load() }
 
-func (r *replica) valid() bool {
+func (r *replica) valid() bool { return r.validAt(r.limiter.config.Now()) }
+
+// validAt is valid at the limiter's now, which need not be the lease's.
+func (r *replica) validAt(now time.Time) bool {
+	if r.ownClock {
+		now = r.config.Now()
+	}
 	p := r.presence.Load()
-	return p != nil && !r.gone.Load() && p.Valid()
+	return p != nil && !r.gone.Load() && p.ValidAt(now)
 }
 
 // poke asks for an org to be looked after. Alone there is nothing to look after.
@@ -100,16 +109,15 @@ func (l *Limiter) poke(o *org) {
 
 // refillAhead asks for more before the allowance is used up. The caller holds the
 // org's lock.
-func (r *replica) refillAhead(o *org, h *hold) {
-	for i, a := range h.accounts {
-		if a == nil || !a.limited {
+func (r *replica) refillAhead(h *hold, in *months) {
+	for i, m := range in {
+		if m == nil || !h.accounts[i].limited {
 			continue
 		}
-		m := a.month(h.in(i))
 		if !m.lease.asked && m.lease.unused().less(m.lease.low) {
 			m.lease.asked = true
-			o.leases.low = append(o.leases.low, h)
-			r.limiter.poke(o)
+			h.org.leases.low = append(h.org.leases.low, h)
+			r.limiter.poke(h.org)
 		}
 	}
 }

@@ -275,7 +275,8 @@ func (l *Limiter) holdAdmission(a events.Admission, bound decimal.Decimal) error
 	if h.accounts, err = o.accounts(u.TeamID, u.KeyID, h.atMS); err != nil {
 		return err
 	}
-	h.take(l.oldest(o))
+	in := h.open(l.oldest(o))
+	h.take(&in)
 	return nil
 }
 

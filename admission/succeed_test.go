@@ -36,7 +36,7 @@ func (g *process) admit(org, n int, bound string) Claim {
 	if _, err := g.Reserve(context.Background(), c); err != nil {
 		g.plant.t.Fatal(err)
 	}
-	err := g.log.Admit(context.Background(), events.Admission{ID: c.RequestID, Estimate: usageOf(c.RequestID, c.Key, c.At, c.Cost), Deadline: time.Minute})
+	err := g.log.Admit(context.Background(), events.Admission{ID: c.RequestID, Estimate: usageOf(c.RequestID, *c.Key, c.At, c.Cost), Deadline: time.Minute})
 	if err != nil {
 		g.plant.t.Fatal(err)
 	}

@@ -16,14 +16,14 @@ type waiter struct {
 
 // enqueue puts a claim behind those that wait. It keeps its place in the rates,
 // so that a queue does not let a burst through when it moves.
-func (l *Limiter) enqueue(h *hold, short int, resets time.Time) (*waiter, error) {
+func (l *Limiter) enqueue(h *hold, in *months, short int, resets time.Time) (*waiter, error) {
 	o := h.org
 	if len(o.waiting) >= l.config.WaitingMax {
 		return nil, o.refuse(h.key, InFlight, ScopeOrg, time.Second)
 	}
 	w := &waiter{hold: h, short: short, resets: resets, decided: make(chan struct{})}
 	if !h.behind() {
-		h.block()
+		h.block(in)
 	}
 	o.waiting = append(o.waiting, w)
 	h.takeRates()
@@ -42,7 +42,8 @@ func (l *Limiter) letIn(o *org) {
 	kept := o.waiting[:0]
 	for i, w := range o.waiting {
 		h := w.hold
-		v, at := h.judge()
+		in := h.open(oldest)
+		v, at := h.judge(&in)
 		switch {
 		case v == never:
 			h.giveBackRates()
@@ -50,13 +51,13 @@ func (l *Limiter) letIn(o *org) {
 			close(w.decided)
 			continue
 		case v == fits && !h.behind():
-			h.take(oldest)
+			h.take(&in)
 			close(w.decided)
 			continue
 		}
 		w.short = at
 		kept = append(kept, w)
-		if v != fits && !h.behind() && h.block() {
+		if v != fits && !h.behind() && h.block(&in) {
 			kept = append(kept, o.waiting[i+1:]...)
 			break // everyone behind needs that account too
 		}

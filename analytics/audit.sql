@@ -17,7 +17,7 @@ SELECT
         toString(output_tokens), toString(reasoning_tokens), toString(images),
         toString(toInt8(outcome)), toString(toInt8(usage_source)), toString(http_status),
         toString(latency_ms), toString(ttft_ms), toString(latency_class), toString(ttft_class), toString(toUInt8(stream)),
-        model, provider, price_version, currency, producer, external_id)), disposition != 'undecodable'),
+        model, provider, price_version, currency, producer, external_id, toString(toUInt8(retried)))), disposition != 'undecodable'),
     sum(cost)
 FROM usage_events
 WHERE shard = {shard:UInt16} AND recorded_at >= {since:DateTime64(3, 'UTC')} AND stream_seq >= {from:UInt64} AND stream_seq <= {through:UInt64}

@@ -205,22 +205,25 @@ func rowText(b []byte, idx int, u *events.Usage) []byte {
 		b = append(append(b, '|'), id.String()...)
 	}
 	b = strconv.AppendInt(append(b, '|'), u.OccurredAt.UnixMilli(), 10)
-	stream := uint64(0)
-	if u.Stream {
-		stream = 1
-	}
 	t := u.Tokens
 	for _, n := range [...]uint64{
 		t.Input, t.CacheRead, t.CacheWrite5m, t.CacheWrite1h, t.Output, t.Reasoning, u.Images,
 		uint64(u.Outcome), uint64(u.Source), uint64(u.HTTPStatus), uint64(u.LatencyMS), uint64(u.TTFTMS),
-		uint64(latencyClass(u.LatencyMS)), uint64(latencyClass(u.TTFTMS)), stream,
+		uint64(latencyClass(u.LatencyMS)), uint64(latencyClass(u.TTFTMS)), bit(u.Stream),
 	} {
 		b = strconv.AppendUint(append(b, '|'), n, 10)
 	}
 	for _, s := range [...]string{u.Model, u.Provider, u.PriceVersion, u.Currency, u.Producer, u.ExternalID} {
 		b = append(append(b, '|'), s...)
 	}
-	return b
+	return strconv.AppendUint(append(b, '|'), bit(u.Retried), 10)
+}
+
+func bit(b bool) uint64 {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // compare lays the rows of an envelope beside its events. At most counted, at

@@ -40,7 +40,8 @@ type Dashboard struct {
 	TTFTP50MS, TTFTP99MS                     uint32 // of requests whose first byte was timed
 }
 
-// Health is how much was used and how well it went.
+// Health is how much was used and how well it went, as the clients saw it: outcomes,
+// statuses and latencies are those of the attempts that were not retried.
 type Health struct {
 	Sums
 	Completed, Cancelled, UpstreamErrors, Timeouts, Abandoned uint64
@@ -115,8 +116,9 @@ func (s *Store) readDashboard(ctx context.Context, b *dashboardBuilder) error {
 	for found.Next() {
 		var date, model, outcomeName string
 		var team uuid.UUID
+		var retried bool
 		var h Health
-		err := found.Scan(&date, &model, &team, &outcomeName, &h.Requests, &h.Status5xx, &h.LatencySumMS,
+		err := found.Scan(&date, &model, &team, &outcomeName, &retried, &h.Requests, &h.Status5xx, &h.LatencySumMS,
 			&h.InputTokens, &h.CacheReadTokens, &h.CacheWrite5mTokens, &h.CacheWrite1hTokens,
 			&h.OutputTokens, &h.ReasoningTokens, &h.Images, &h.Cost)
 		if err != nil {
@@ -126,7 +128,10 @@ func (s *Store) readDashboard(ctx context.Context, b *dashboardBuilder) error {
 		if err != nil {
 			return err
 		}
-		if outcome != events.OutcomeCompleted && outcome != events.OutcomeCancelled {
+		switch {
+		case retried:
+			h.Retries, h.Requests, h.Status5xx, h.LatencySumMS = h.Requests, 0, 0, 0
+		case outcome != events.OutcomeCompleted && outcome != events.OutcomeCancelled:
 			h.Errors = h.Requests
 		}
 		b.add(date, model, team, outcome, h)

@@ -27,7 +27,7 @@ var (
 SELECT
     event_id, operation_id, org_id, team_id, key_id, model, provider, price_version, currency, occurred_at,
     input_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, output_tokens, reasoning_tokens, images, cost,
-    toInt8(outcome), toInt8(usage_source), http_status, latency_ms, ttft_ms, stream, producer, external_id
+    toInt8(outcome), toInt8(usage_source), http_status, latency_ms, ttft_ms, stream, producer, external_id, retried
 ` + fromLineEvents + `
 ORDER BY stream_seq, idx
 LIMIT {limit:UInt64} OFFSET {offset:UInt64}`
@@ -65,7 +65,7 @@ func (s *Store) LineEvents(ctx context.Context, in ledger.InputsQuery, line ledg
 		var outcome, source int8
 		err := found.Scan(&u.ID, &u.OperationID, &u.OrgID, &u.TeamID, &u.KeyID, &u.Model, &u.Provider, &u.PriceVersion, &u.Currency, &u.OccurredAt,
 			&u.Tokens.Input, &u.Tokens.CacheRead, &u.Tokens.CacheWrite5m, &u.Tokens.CacheWrite1h, &u.Tokens.Output, &u.Tokens.Reasoning, &u.Images, &u.Cost,
-			&outcome, &source, &u.HTTPStatus, &u.LatencyMS, &u.TTFTMS, &u.Stream, &u.Producer, &u.ExternalID)
+			&outcome, &source, &u.HTTPStatus, &u.LatencyMS, &u.TTFTMS, &u.Stream, &u.Producer, &u.ExternalID, &u.Retried)
 		if err != nil {
 			return nil, 0, fmt.Errorf("events of a line of org %s: %w", in.OrgID, err)
 		}

@@ -100,7 +100,8 @@ func (r *rig) wantTeamQuantities(counted []placed, q ledger.InputsQuery, all []l
 		if got[key] != nil || want[key] == nil {
 			r.t.Fatalf("%s is there twice, or was not used", key)
 		}
-		got[key] = &Sums{Requests: u.Requests, InputTokens: u.Tokens.Input, CacheReadTokens: u.Tokens.CacheRead,
+		retries := want[key].Retries // rows are attempts
+		got[key] = &Sums{Requests: u.Requests - retries, Retries: retries, InputTokens: u.Tokens.Input, CacheReadTokens: u.Tokens.CacheRead,
 			CacheWrite5mTokens: u.Tokens.CacheWrite5m, CacheWrite1hTokens: u.Tokens.CacheWrite1h, OutputTokens: u.Tokens.Output,
 			ReasoningTokens: u.Tokens.Reasoning, Images: u.Images, Cost: u.Cost, Errors: want[key].Errors}
 	}

@@ -299,6 +299,13 @@ func (g *usageGen) next() events.Usage {
 	return u
 }
 
+// retriedOf is u as an attempt that another one followed; it shows where it is counted.
+func retriedOf(u events.Usage) events.Usage {
+	u.Retried, u.Tokens, u.Images, u.Cost = true, events.Tokens{}, 0, decimal.Zero
+	u.LatencyMS, u.TTFTMS = u.LatencyMS+60_000, u.TTFTMS+20_000
+	return u
+}
+
 func (g *usageGen) take(n int) []events.Usage {
 	us := make([]events.Usage, n)
 	for i := range us {

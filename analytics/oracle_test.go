@@ -115,6 +115,7 @@ func (c *chaos) next() events.Usage {
 	}
 	if c.rand.IntN(10) == 0 { // brought the client nothing
 		u.Tokens, u.Images, u.Cost = events.Tokens{}, 0, decimal.Zero
+		u.Retried = c.rand.IntN(2) == 0
 	}
 	return u
 }
@@ -123,6 +124,7 @@ func (c *chaos) next() events.Usage {
 func (c *chaos) copyOf(u events.Usage) events.Usage {
 	switch c.rand.IntN(6) {
 	case 0: // a conflict
+		u.Retried = false // with something in it, it cannot be
 		switch c.rand.IntN(3) {
 		case 0:
 			u.Tokens.Output++
@@ -132,6 +134,7 @@ func (c *chaos) copyOf(u events.Usage) events.Usage {
 			u.Outcome = events.Outcome(1 + u.Outcome%5)
 		}
 	case 1: // priced and measured anew: still a copy
+		u.Retried = false
 		if !u.Sandbox {
 			u.Cost = u.Cost.Add(decimal.New(1, -9))
 		}

@@ -62,7 +62,7 @@ SELECT count(), countIf(disposition = 'counted'), countIf(disposition = 'duplica
     sumWithOverflow(xxh3(stream_seq, idx, disposition, org_id, team_id, key_id, event_id, operation_id, digest,
         model, provider, price_version, currency, cost, occurred_at, recorded_at,
         input_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, output_tokens, reasoning_tokens, images,
-        outcome, usage_source, http_status, latency_ms, ttft_ms, latency_class, ttft_class, stream, producer, external_id)),
+        outcome, usage_source, http_status, latency_ms, ttft_ms, latency_class, ttft_class, stream, producer, external_id, retried)),
     sumIf(cost, disposition = 'counted')
 FROM usage_events
 WHERE shard = {shard:UInt16} AND stream_seq <= {through:UInt64}`

@@ -23,7 +23,10 @@ func (m recount) add(key string, u events.Usage) {
 	s := Sums{Requests: 1, InputTokens: u.Tokens.Input, CacheReadTokens: u.Tokens.CacheRead,
 		CacheWrite5mTokens: u.Tokens.CacheWrite5m, CacheWrite1hTokens: u.Tokens.CacheWrite1h,
 		OutputTokens: u.Tokens.Output, ReasoningTokens: u.Tokens.Reasoning, Images: u.Images, Cost: u.Cost}
-	if u.Outcome != events.OutcomeCompleted && u.Outcome != events.OutcomeCancelled {
+	switch {
+	case u.Retried: // the attempt that followed is the request
+		s.Requests, s.Retries = 0, 1
+	case u.Outcome != events.OutcomeCompleted && u.Outcome != events.OutcomeCancelled:
 		s.Errors = 1
 	}
 	m[key].Add(s)
@@ -124,22 +127,35 @@ func (r *rig) wantDashboard(us []events.Usage, q DashboardQuery) {
 	us = within(us, q.OrgID, q.From, q.To)
 	total, days, models, teams := recount{"": &Sums{}}, recount{}, recount{}, recount{}
 	var latencies, ttfts []uint32
+	var health Health
 	for _, u := range us {
 		total.add("", u)
 		days.add(u.OccurredAt.In(zone).Format(time.DateOnly), u)
 		models.add(u.Model, u)
 		teams.add(u.TeamID.String(), u)
+		if u.Retried {
+			continue
+		}
 		latencies = append(latencies, u.LatencyMS)
 		if u.TTFTMS > 0 {
 			ttfts = append(ttfts, u.TTFTMS)
 		}
+		health.LatencySumMS += uint64(u.LatencyMS)
+		if u.HTTPStatus >= 500 {
+			health.Status5xx++
+		}
+		*map[events.Outcome]*uint64{events.OutcomeCompleted: &health.Completed, events.OutcomeCancelled: &health.Cancelled,
+			events.OutcomeUpstreamError: &health.UpstreamErrors, events.OutcomeTimeout: &health.Timeouts, events.OutcomeAbandoned: &health.Abandoned}[u.Outcome]++
+	}
+	if health.Sums = d.Total.Sums; d.Total != health {
+		r.t.Fatalf("%s: dashboard %+v, want %+v", q.Zone, d.Total, health)
 	}
 	got := map[string]recount{"total": {"": &d.Total.Sums}, "day": {}, "model": {}, "team": {}}
 	for i, day := range d.Days {
 		if want := q.From.In(zone).AddDate(0, 0, i).Format(time.DateOnly); day.Date != want {
 			r.t.Fatalf("%s: day %d is %s, want %s", q.Zone, i, day.Date, want)
 		}
-		if day.Requests > 0 {
+		if day.Requests+day.Retries > 0 {
 			got["day"][day.Date] = &day.Sums
 		}
 	}
@@ -221,11 +237,14 @@ func (r *rig) wantInputs(counted []placed, q ledger.InputsQuery) ledger.Inputs {
 	got, gotEmpty := recount{}, uint64(0)
 	for _, g := range in.Quantities {
 		gotEmpty += g.Empty
-		errorsOf := uint64(0) // an invoice does not count errors
+		var errorsOf, retriesOf uint64 // an invoice counts no errors; its empty rows are attempts that were retried, too
 		if w := want[key(g.Model, g.PriceVersion, g.Origin, g.Segment)]; w != nil {
-			errorsOf = w.Errors
+			errorsOf, retriesOf = w.Errors, w.Retries
 		}
-		got[key(g.Model, g.PriceVersion, g.Origin, g.Segment)] = &Sums{Requests: g.Requests, InputTokens: g.Tokens.Input, CacheReadTokens: g.Tokens.CacheRead,
+		if g.Empty < retriesOf {
+			r.t.Fatalf("inputs of %+v: %d rows are empty, %d were retried", q, g.Empty, retriesOf)
+		}
+		got[key(g.Model, g.PriceVersion, g.Origin, g.Segment)] = &Sums{Requests: g.Requests - retriesOf, Retries: retriesOf, InputTokens: g.Tokens.Input, CacheReadTokens: g.Tokens.CacheRead,
 			CacheWrite5mTokens: g.Tokens.CacheWrite5m, CacheWrite1hTokens: g.Tokens.CacheWrite1h, OutputTokens: g.Tokens.Output,
 			ReasoningTokens: g.Tokens.Reasoning, Images: g.Images, Cost: g.Cost, Errors: errorsOf}
 	}

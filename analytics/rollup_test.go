@@ -29,7 +29,8 @@ func TestProjectionsAnswer(t *testing.T) {
 		t.Error(err)
 	}
 	for query, projection := range map[string]string{
-		selectUsage: "by_quarter_hour", selectDashboard: "by_quarter_hour", selectLatency: "latency_by_quarter_hour", selectTTFT: "ttft_by_quarter_hour",
+		selectUsage: "attempts_by_quarter_hour", selectDashboard: "attempts_by_quarter_hour",
+		selectLatency: "attempt_latency_by_quarter_hour", selectTTFT: "attempt_ttft_by_quarter_hour",
 		selectCheckpoint: "checkpoint", selectDigests: "by_id",
 	} {
 		plan := r.explain(query, clickhouse.Parameters{

@@ -63,6 +63,7 @@ var insertColumns = []clickhouse.ColumnNameAndType{
 	{Name: "stream", Type: "Bool"},
 	{Name: "producer", Type: "LowCardinality(String)"},
 	{Name: "external_id", Type: "String"},
+	{Name: "retried", Type: "Bool"},
 	{Name: "insert_by", Type: "DateTime64(3, 'UTC')"}, // not a column of the row: see appendTo
 }
 
@@ -94,7 +95,7 @@ type rows struct {
 	httpStatus                               []uint16
 	latencyMS, ttftMS                        []uint32
 	latencyClass, ttftClass                  []uint8
-	stream                                   []bool
+	stream, retried                          []bool
 	producer, externalID                     []string
 
 	// suspects are the rows whose id the filter may have seen before.
@@ -112,7 +113,7 @@ func (r *rows) columns() []any {
 		r.input, r.cacheRead, r.cacheWrite5m, r.cacheW1h,
 		r.output, r.reasoning, r.images, r.cost,
 		r.outcome, r.source, r.httpStatus, r.latencyMS, r.ttftMS, r.latencyClass, r.ttftClass,
-		r.stream, r.producer, r.externalID,
+		r.stream, r.producer, r.externalID, r.retried,
 	}
 }
 
@@ -126,7 +127,7 @@ func (r *rows) reset() {
 	r.output, r.reasoning, r.images, r.cost = r.output[:0], r.reasoning[:0], r.images[:0], r.cost[:0]
 	r.outcome, r.source, r.httpStatus = r.outcome[:0], r.source[:0], r.httpStatus[:0]
 	r.latencyMS, r.ttftMS, r.latencyClass, r.ttftClass = r.latencyMS[:0], r.ttftMS[:0], r.latencyClass[:0], r.ttftClass[:0]
-	r.stream, r.producer, r.externalID = r.stream[:0], r.producer[:0], r.externalID[:0]
+	r.stream, r.producer, r.externalID, r.retried = r.stream[:0], r.producer[:0], r.externalID[:0], r.retried[:0]
 	r.suspects = r.suspects[:0]
 }
 
@@ -164,6 +165,7 @@ func (r *rows) add(p place, u *events.Usage) {
 	r.latencyMS, r.ttftMS = append(r.latencyMS, u.LatencyMS), append(r.ttftMS, u.TTFTMS)
 	r.latencyClass, r.ttftClass = append(r.latencyClass, latencyClass(u.LatencyMS)), append(r.ttftClass, latencyClass(u.TTFTMS))
 	r.stream, r.producer, r.externalID = append(r.stream, u.Stream), append(r.producer, u.Producer), append(r.externalID, u.ExternalID)
+	r.retried = append(r.retried, u.Retried)
 }
 
 // addUndecodable appends the row that stands for bytes nobody can read. The bytes

@@ -1,6 +1,6 @@
 -- What many orgs have spent and used, by team and key, each in a range of its own, from rows
 -- up to a sequence of each shard. Whole quarter hours come from the projection
--- by_quarter_hour, which knows no sequences; so what lies past them is taken off
+-- attempts_by_quarter_hour, which knows no sequences; so what lies past them is taken off
 -- again, from rows. The edges of a range that is not of whole quarter hours are rows
 -- too. All parts see one snapshot of the table (a pinned setting), or a part that
 -- arrives in between would be taken off without having been counted.

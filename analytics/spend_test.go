@@ -180,7 +180,7 @@ func TestSpendUsesTheProjection(t *testing.T) {
 	r.ingest()
 	q := spendQuery{upTo: []uint64{1}, places: map[uuid.UUID]int{}}
 	q.add(0, SpendOf{OrgID: g.orgs[0], From: simStart, To: simEnd})
-	if plan := r.explain(selectSpend, q.params()); !strings.Contains(plan, "by_quarter_hour") {
+	if plan := r.explain(selectSpend, q.params()); !strings.Contains(plan, "attempts_by_quarter_hour") {
 		t.Errorf("the plan is\n%s", plan)
 	}
 }

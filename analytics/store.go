@@ -120,8 +120,9 @@ func (s *Store) scan(ctx context.Context, params clickhouse.Parameters) context.
 
 // Codes of ClickHouse's exceptions that are told apart.
 const (
-	codeUnknownTable    = 60
-	codeUnknownDatabase = 81
+	codeUnknownTable      = 60
+	codeUnknownDatabase   = 81
+	codeProjectionNotUsed = 584
 )
 
 // isTableGone reports whether the table is not there: dropped, or replaced by a
@@ -129,6 +130,13 @@ const (
 func isTableGone(err error) bool {
 	var e *clickhouse.Exception
 	return errors.As(err, &e) && (e.Code == codeUnknownTable || e.Code == codeUnknownDatabase)
+}
+
+// hasNoProjection reports whether no part has the projection that a question must be
+// answered by.
+func hasNoProjection(err error) bool {
+	var e *clickhouse.Exception
+	return errors.As(err, &e) && e.Code == codeProjectionNotUsed
 }
 
 // Checkpoint says how far the rows of a shard go.

@@ -34,7 +34,8 @@ type UsageQuery struct {
 
 // Sums are what usage adds up to. Buckets are disjoint; see events.Tokens.
 type Sums struct {
-	Requests           uint64
+	Requests           uint64 // as their clients saw them, however many attempts one took
+	Retries            uint64 // attempts that another one followed
 	InputTokens        uint64
 	CacheReadTokens    uint64
 	CacheWrite5mTokens uint64
@@ -43,7 +44,7 @@ type Sums struct {
 	ReasoningTokens    uint64
 	Images             uint64
 	Cost               decimal.Decimal // exact
-	Errors             uint64          // requests that the provider or the platform failed
+	Errors             uint64          // requests that the provider or the platform failed in the end
 }
 
 // PromptTokens is what was sent, cached or not.
@@ -60,6 +61,7 @@ func (s Sums) TotalTokens() uint64 { return s.PromptTokens() + s.CompletionToken
 // Add adds t to s.
 func (s *Sums) Add(t Sums) {
 	s.Requests += t.Requests
+	s.Retries += t.Retries
 	s.InputTokens += t.InputTokens
 	s.CacheReadTokens += t.CacheReadTokens
 	s.CacheWrite5mTokens += t.CacheWrite5mTokens
@@ -108,7 +110,7 @@ func (s *Store) EachUsage(ctx context.Context, q UsageQuery, each func(r UsageRo
 	for found.Next() {
 		var r UsageRow
 		var total uint64
-		err := found.Scan(&r.Date, &r.Model, &r.TeamID, &r.KeyID, &r.Requests,
+		err := found.Scan(&r.Date, &r.Model, &r.TeamID, &r.KeyID, &r.Requests, &r.Retries,
 			&r.InputTokens, &r.CacheReadTokens, &r.CacheWrite5mTokens, &r.CacheWrite1hTokens,
 			&r.OutputTokens, &r.ReasoningTokens, &r.Images, &r.Cost, &r.Errors, &total)
 		if err != nil {

@@ -1,14 +1,16 @@
--- Usage of one org in [from, to), grouped as asked. The inner query is over the
--- keys and aggregates of the projection by_quarter_hour, so the cost follows its
+-- Usage of one org in [from, to), grouped as asked; attempts that were retried are not
+-- requests, and have a sum of their own. The inner query is over the keys and
+-- aggregates of the projection attempts_by_quarter_hour, so the cost follows its
 -- rows. A group that was not asked for is empty. An hour is the instant at which it
 -- starts in the org's zone; zones differ by multiples of 15 minutes, so a bucket is
 -- never cut.
 SELECT
     date, model, team, key,
-    sum(requests) AS all_requests,
+    sumIf(attempts, NOT retried),
+    sumIf(attempts, retried),
     sum(input), sum(cache_read), sum(cache_write_5m), sum(cache_write_1h), sum(output), sum(reasoning), sum(images),
     sum(cost),
-    sumIf(requests, outcome IN ('upstream_error', 'timeout', 'abandoned')),
+    sumIf(attempts, NOT retried AND outcome IN ('upstream_error', 'timeout', 'abandoned')),
     count() OVER () AS total
 FROM
 (
@@ -21,7 +23,8 @@ FROM
         if({by_team:Bool}, team_id, toUUID('00000000-0000-0000-0000-000000000000')) AS team,
         if({by_key:Bool}, key_id, toUUID('00000000-0000-0000-0000-000000000000')) AS key,
         outcome,
-        count() AS requests,
+        retried,
+        count() AS attempts,
         sum(input_tokens) AS input,
         sum(cache_read_tokens) AS cache_read,
         sum(cache_write_5m_tokens) AS cache_write_5m,
@@ -38,7 +41,7 @@ FROM
         AND ({model:String} = '' OR usage_events.model = {model:String})
         AND ({team:UUID} = toUUID('00000000-0000-0000-0000-000000000000') OR team_id = {team:UUID})
         AND ({key:UUID} = toUUID('00000000-0000-0000-0000-000000000000') OR key_id = {key:UUID})
-    GROUP BY date, model, team, key, outcome
+    GROUP BY date, model, team, key, outcome, retried
 )
 GROUP BY date, model, team, key
 ORDER BY date, model, team, key

@@ -20,6 +20,10 @@ func TestUsageEqualsRecountInEveryZone(t *testing.T) {
 		us[i].OccurredAt = time.Date(2026, 3, 6, 0, 0, 0, 0, time.UTC).Add(time.Duration(g.rand.IntN(5*24*3600*1000)) * time.Millisecond)
 		us[i].Outcome = events.Outcome(1 + g.rand.IntN(5))
 		us[i].Tokens.Reasoning = uint64(g.rand.IntN(50))
+		us[i].HTTPStatus = []uint16{200, 429, 502}[g.rand.IntN(3)]
+		if g.rand.IntN(5) == 0 {
+			us[i] = retriedOf(us[i])
+		}
 	}
 	r.publish(us...)
 	r.ingest()

@@ -46,6 +46,9 @@ func TestSumsAreTheSameInAnyZone(t *testing.T) {
 		us[i].OccurredAt = at.Truncate(time.Millisecond)
 		us[i].Outcome = events.Outcome(1 + g.rand.IntN(5))
 		us[i].HTTPStatus = []uint16{200, 502}[g.rand.IntN(2)]
+		if g.rand.IntN(5) == 0 {
+			us[i] = retriedOf(us[i])
+		}
 	}
 	r.publish(us...)
 	r.ingest()
@@ -92,11 +95,12 @@ func (r *rig) monthIsTheSumOfItsParts(us []events.Usage, counted []placed, org u
 	sums = append(sums, d.Total.Sums, days)
 	// All that lies in the log before the month is taken to be invoiced already.
 	in := r.wantInputs(counted, ledger.InputsQuery{OrgID: org, Start: p.Start, End: p.End, Cut: r.end(), PreviousCut: r.end(), Spans: []ledger.Span{{Start: p.Start}}})
-	invoice := Sums{Errors: sums[0].Errors}
+	invoice := Sums{Errors: sums[0].Errors, Retries: sums[0].Retries}
 	for _, q := range in.Quantities {
 		invoice.Add(Sums{Requests: q.Requests, InputTokens: q.Tokens.Input, CacheReadTokens: q.Tokens.CacheRead, CacheWrite5mTokens: q.Tokens.CacheWrite5m,
 			CacheWrite1hTokens: q.Tokens.CacheWrite1h, OutputTokens: q.Tokens.Output, ReasoningTokens: q.Tokens.Reasoning, Images: q.Images, Cost: q.Cost})
 	}
+	invoice.Requests -= invoice.Retries // rows are attempts
 	sums = append(sums, invoice)
 	want := Sums{}
 	for _, u := range within(us, org, p.Start, p.End) {

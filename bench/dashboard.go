@@ -56,8 +56,8 @@ type Dashboard struct {
 // OrgLatency is what one org's dashboard costs.
 type OrgLatency struct {
 	RawRows       uint64  `json:"raw_rows"`       // of the org in the 30 days
-	Groups        uint64  `json:"groups"`         // of by_quarter_hour
-	LatencyGroups uint64  `json:"latency_groups"` // of latency_by_quarter_hour and ttft_by_quarter_hour
+	Groups        uint64  `json:"groups"`         // of attempts_by_quarter_hour
+	LatencyGroups uint64  `json:"latency_groups"` // of attempt_latency_by_quarter_hour and attempt_ttft_by_quarter_hour
 	RowsRead      uint64  `json:"rows_read"`      // by ClickHouse for the queries of the dashboard
 	P50MS         float64 `json:"p50_ms"`
 	P99MS         float64 `json:"p99_ms"`
@@ -232,15 +232,15 @@ func (d *Dashboard) manyClients(ctx context.Context, store *analytics.Store) err
 // The three questions of a dashboard by their projections' keys. The groups are the
 // rows that the projections hold of the org once everything has merged.
 const (
-	quarterHourGroups = `SELECT toStartOfFifteenMinutes(occurred_at), disposition, team_id, key_id, model, outcome, count(), sum(cost)
+	quarterHourGroups = `SELECT toStartOfFifteenMinutes(occurred_at), disposition, team_id, key_id, model, outcome, retried, count(), sum(cost)
 FROM usage_events WHERE org_id = {org:UUID} AND disposition = 'counted'
-GROUP BY toStartOfFifteenMinutes(occurred_at), disposition, team_id, key_id, model, outcome`
-	latencyGroups = `SELECT toStartOfFifteenMinutes(occurred_at), disposition, latency_class, count()
+GROUP BY toStartOfFifteenMinutes(occurred_at), disposition, team_id, key_id, model, outcome, retried`
+	latencyGroups = `SELECT toStartOfFifteenMinutes(occurred_at), disposition, retried, latency_class, count()
 FROM usage_events WHERE org_id = {org:UUID} AND disposition = 'counted'
-GROUP BY toStartOfFifteenMinutes(occurred_at), disposition, latency_class`
-	ttftGroups = `SELECT toStartOfFifteenMinutes(occurred_at), disposition, ttft_class, count()
+GROUP BY toStartOfFifteenMinutes(occurred_at), disposition, retried, latency_class`
+	ttftGroups = `SELECT toStartOfFifteenMinutes(occurred_at), disposition, retried, ttft_class, count()
 FROM usage_events WHERE org_id = {org:UUID} AND disposition = 'counted'
-GROUP BY toStartOfFifteenMinutes(occurred_at), disposition, ttft_class`
+GROUP BY toStartOfFifteenMinutes(occurred_at), disposition, retried, ttft_class`
 )
 
 // weigh counts what there is of an org, and what ClickHouse reads for it. The

@@ -284,7 +284,9 @@ func (s *usageTotals) String() string {
 func (tr *truth) expected() *usageTotals {
 	s := &usageTotals{cost: new(big.Rat)}
 	for _, u := range tr.settled {
-		s.requests++
+		if !u.Retried {
+			s.requests++
+		}
 		s.prompt += u.Tokens.Prompt()
 		s.cached += u.Tokens.CacheRead
 		s.completion += u.Tokens.Completion()

@@ -62,12 +62,13 @@ const (
 	fSandbox
 	fProducer
 	fExternalID
+	fRetried
 )
 
 // wireTypes are the wire types of the fields this build knows. A known field
 // under another type is damage or a foreign format: skipping it, as protocol
 // buffers would, might drop a token count.
-var wireTypes = func() (types [fExternalID + 1]protowire.Type) {
+var wireTypes = func() (types [fRetried + 1]protowire.Type) {
 	for f := range types {
 		types[f] = protowire.VarintType
 	}
@@ -153,7 +154,8 @@ func appendUsage(b []byte, u *Usage, costE12 uint64) []byte {
 	b = appendNumber(b, fStream, protowire.EncodeBool(u.Stream))
 	b = appendNumber(b, fSandbox, protowire.EncodeBool(u.Sandbox))
 	b = appendText(b, fProducer, u.Producer)
-	return appendText(b, fExternalID, u.ExternalID)
+	b = appendText(b, fExternalID, u.ExternalID)
+	return appendNumber(b, fRetried, protowire.EncodeBool(u.Retried))
 }
 
 // appendTag is protowire.AppendTag for field numbers below 2048: tags are a third
@@ -351,6 +353,8 @@ func (u *Usage) setNumber(f protowire.Number, v uint64) bool {
 		u.Stream = v != 0
 	case fSandbox:
 		u.Sandbox = v != 0
+	case fRetried:
+		u.Retried = v != 0
 	}
 	return true
 }

@@ -207,8 +207,11 @@ func (l *Lease) deadline() time.Time {
 // takes less than that ends before another process can hold the lease. Both of
 // the machine's clocks must say so: the monotonic one stands still while a
 // machine is suspended, and the wall clock can be set back.
-func (l *Lease) Valid() bool {
-	latest, until := l.now().Add(l.ttl/2), l.deadline()
+func (l *Lease) Valid() bool { return l.ValidAt(l.now()) }
+
+// ValidAt is Valid for who has just read the lease's clock.
+func (l *Lease) ValidAt(now time.Time) bool {
+	latest, until := now.Add(l.ttl/2), l.deadline()
 	return l.lost.Err() == nil && latest.Before(until) && latest.Round(0).Before(until.Round(0))
 }
 

@@ -22,7 +22,8 @@ func TestProtoFileMatchesTheCodec(t *testing.T) {
 		fOccurredAtMS: "occurred_at_ms", fTimeAssigned: "time_assigned", fInput: "input", fCacheRead: "cache_read",
 		fCacheWrite5m: "cache_write_5m", fCacheWrite1h: "cache_write_1h", fOutput: "output", fReasoning: "reasoning",
 		fImages: "images", fCostE12: "cost_e12", fOutcome: "outcome", fSource: "source", fHTTPStatus: "http_status",
-		fLatencyMS: "latency_ms", fTTFTMS: "ttft_ms", fStream: "stream", fSandbox: "sandbox", fProducer: "producer", fExternalID: "external_id"}
+		fLatencyMS: "latency_ms", fTTFTMS: "ttft_ms", fStream: "stream", fSandbox: "sandbox", fProducer: "producer", fExternalID: "external_id",
+		fRetried: "retried"}
 	if len(fields) != len(names)-1 {
 		t.Fatalf("usage.proto has %d fields, the codec %d", len(fields), len(names)-1)
 	}

@@ -145,6 +145,11 @@ type Usage struct {
 
 	Producer   string // "gateway", or the CloudEvents source
 	ExternalID string // the producer's own id of the event, if it has one
+
+	// Retried: another attempt at the operation followed, so the client received
+	// nothing of this one. It is never billed. Of an operation exactly one event is not
+	// retried: the one that decided what the client received.
+	Retried bool
 }
 
 // ErrInvalidUsage is returned when a usage event breaks a bound of this package;
@@ -179,6 +184,8 @@ func (u *Usage) check() (costE12 uint64, err error) {
 		return 0, u.invalid("images %d is over %d", u.Images, MaxImages)
 	case u.Sandbox && !u.Cost.IsZero():
 		return 0, u.invalid("sandbox usage has a cost")
+	case u.Retried && !u.isEmpty(): // readers that do not know the field bill what they find
+		return 0, u.invalid("an attempt that was retried has tokens, images or a cost")
 	}
 	// As an instant: the year of a local time may differ from the one a reader sees.
 	if ms := u.OccurredAt.UnixMilli(); ms < occurredFromMS || ms >= occurredToMS {
@@ -202,6 +209,8 @@ func (u *Usage) check() (costE12 uint64, err error) {
 	}
 	return costE12, nil
 }
+
+func (u *Usage) isEmpty() bool { return u.Tokens == Tokens{} && u.Images == 0 && u.Cost.IsZero() }
 
 func (u *Usage) invalid(format string, args ...any) error {
 	return fmt.Errorf("%w %s: %s", ErrInvalidUsage, u.ID, fmt.Sprintf(format, args...))

@@ -59,6 +59,10 @@ func TestValidateBounds(t *testing.T) {
 		"cost of endless places":     {false, func(u *Usage) { u.Cost = decimal.New(1, -1<<30) }},
 		"zero of endless places":     {true, func(u *Usage) { u.Cost = decimal.New(0, -1<<30) }},
 		"sandbox, endless cost":      {false, func(u *Usage) { u.Sandbox, u.Cost = true, decimal.New(1, 1<<30) }},
+		"retried, empty":             {true, func(u *Usage) { u.Retried, u.Tokens, u.Images, u.Cost = true, Tokens{}, 0, decimal.Zero }},
+		"retried, with a token":      {false, func(u *Usage) { u.Retried, u.Tokens, u.Images, u.Cost = true, Tokens{Output: 1}, 0, decimal.Zero }},
+		"retried, with an image":     {false, func(u *Usage) { u.Retried, u.Tokens, u.Images, u.Cost = true, Tokens{}, 1, decimal.Zero }},
+		"retried, with a cost":       {false, func(u *Usage) { u.Retried, u.Tokens, u.Images = true, Tokens{}, 0 }},
 		"coefficient over 64 bits":   {false, func(u *Usage) { u.Cost = decimal.RequireFromString("18446744073709.551616000000") }},
 	} {
 		u := goldenUsage()
@@ -132,6 +136,7 @@ func TestDigestIsWhatIsBilled(t *testing.T) {
 		"price version": func(u *Usage) { u.PriceVersion = "pv2" }, "cost": func(u *Usage) { u.Cost = decimal.New(1, 0) },
 		"currency": func(u *Usage) { u.Currency = "USD" }, "latency": func(u *Usage) { u.LatencyMS++ }, "ttft": func(u *Usage) { u.TTFTMS++ },
 		"status": func(u *Usage) { u.HTTPStatus = 0 }, "provider": func(u *Usage) { u.Provider = "x" },
+		"retried":   func(u *Usage) { u.Retried = true },
 		"time zone": func(u *Usage) { u.OccurredAt = u.OccurredAt.In(time.FixedZone("CST", 8*3600)) },
 	} {
 		u := base

@@ -236,13 +236,17 @@ func (x *exchange) again(f failure, tries int) bool {
 	return true
 }
 
-// failedAttempt is the event of an attempt that brought the client nothing. Its
-// id follows from the request's, which stays free for the attempt that decides.
+// failedAttempt is the event of an attempt that brought the client nothing and that
+// another one follows. Its id follows from the request's, which stays free for the
+// attempt that decides: so no request has two deciding events, whoever settles it.
+// It is published with that one: a gateway that dies between two attempts leaves the
+// admission alone, which the sweeper makes the event that decides.
 func (x *exchange) failedAttempt(f failure) events.Usage {
 	u := x.estimate
 	u.ID = events.DeriveID("gateway-attempt", u.OperationID[:], []byte(strconv.Itoa(len(x.failed))))
 	u.Provider, u.Tokens, u.Cost = x.attempt.Name, events.Tokens{}, zeroCost
 	u.Outcome, u.HTTPStatus, u.LatencyMS = f.outcome, uint16(f.status), millis(time.Since(x.attempt.begun))
+	u.Retried = true
 	return u
 }
 

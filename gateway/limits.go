@@ -25,7 +25,7 @@ type Limiter interface {
 
 // Claim is the most a request can use.
 type Claim struct {
-	Key       keys.Key
+	Key       *keys.Key       // not kept
 	Model     string          // standard id
 	At        time.Time       // by the gateway's clock
 	RequestID uuid.UUID       // the usage event's id
@@ -188,7 +188,7 @@ func (x *exchange) ask(ctx context.Context, limiter Limiter, key keys.Key, promp
 // claim is the most that the request can use with a prompt of so many tokens.
 func (x *exchange) claim(key keys.Key, prompt uint64) (Claim, error) {
 	prompt, completion := x.withDocuments(prompt), x.completionBound()
-	c := Claim{Key: key, Model: x.model.ID, At: x.estimate.OccurredAt, RequestID: x.estimate.ID, Tokens: prompt + completion, Cost: zeroCost}
+	c := Claim{Key: &key, Model: x.model.ID, At: x.estimate.OccurredAt, RequestID: x.estimate.ID, Tokens: prompt + completion, Cost: zeroCost}
 	if key.Sandbox {
 		return c, nil
 	}

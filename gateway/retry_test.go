@@ -67,6 +67,8 @@ func (b *bench) operation(id uuid.UUID) (failed []events.Usage, decided events.U
 	b.t.Helper()
 	for _, u := range b.usages() {
 		switch {
+		case u.Retried != (u.ID != u.OperationID):
+			b.t.Fatalf("every attempt but the last is one that was retried: %+v", u)
 		case u.ID == id:
 			decided = u
 		case u.OperationID == id:

@@ -35,7 +35,8 @@ type techDashboard struct {
 	TotalTokens       uint64       `json:"total_tokens"`
 	PromptTokens      uint64       `json:"prompt_tokens"`
 	CompletionTokens  uint64       `json:"completion_tokens"`
-	TotalRequests     uint64       `json:"total_requests"`
+	TotalRequests     uint64       `json:"total_requests" doc:"As their clients saw them: so are rates and latencies."`
+	Retries           uint64       `json:"retries" doc:"Attempts at providers that failed and that another attempt followed; not part of any rate."`
 	TotalCostRMB      string       `json:"total_cost_rmb" format:"decimal"`
 	AvgLatencyMS      uint64       `json:"avg_latency_ms"`
 	P50LatencyMS      uint32       `json:"p50_latency_ms"`
@@ -159,7 +160,7 @@ func (s *Server) teamNames(org uuid.UUID) (map[uuid.UUID]string, error) {
 func newTechDashboard(d *analytics.Dashboard) *techDashboard {
 	t := &techDashboard{
 		TotalTokens: d.Total.TotalTokens(), PromptTokens: d.Total.PromptTokens(), CompletionTokens: d.Total.CompletionTokens(),
-		TotalRequests: d.Total.Requests, TotalCostRMB: d.Total.Cost.String(),
+		TotalRequests: d.Total.Requests, Retries: d.Total.Retries, TotalCostRMB: d.Total.Cost.String(),
 		P50LatencyMS: d.LatencyP50MS, P95LatencyMS: d.LatencyP95MS, P99LatencyMS: d.LatencyP99MS,
 		TTFTP50MS: d.TTFTP50MS, TTFTP99MS: d.TTFTP99MS,
 		ErrorRatePct:    percent(d.Total.Errors, d.Total.Requests),
@@ -198,8 +199,8 @@ func newDailyTrend(days []analytics.DayHealth) []dailyTrend {
 	return trend
 }
 
-// serviceStatus applies the published thresholds: degraded when under 99 % of the
-// requests succeed, over 1 % end in a 5xx, over 0.5 % time out, or the 99th
+// serviceStatus applies the published thresholds to requests as their clients saw
+// them, so an attempt that was retried is none: degraded when under 99 % of them succeed, over 1 % end in a 5xx, over 0.5 % time out, or the 99th
 // percentile of latency is over three times that of the range before. It is down
 // when not even half of them succeed. A client that left is no failure; without
 // traffic nothing is wrong, and without traffic before there is no baseline.

@@ -26,6 +26,12 @@ func TestDashboard(t *testing.T) {
 	small := r.usageOf(x, "gpt-4o-mini", testNow, events.Tokens{Input: 5})
 	small.TeamID = events.NewID() // of no team that the book knows
 	us = append(us, small, r.usageOf(x, "gpt-4o", testNow.AddDate(0, 0, -7), events.Tokens{Input: 1 << 20}), r.usageOf(other, "gpt-4o", testNow, events.Tokens{Input: 1 << 20}))
+	for range 50 { // attempts that failed and were retried are no requests: nothing of the below changes
+		u := r.usageOf(x, "gpt-4o", testNow, events.Tokens{})
+		u.OperationID, u.Retried = us[1].ID, true
+		u.Outcome, u.HTTPStatus, u.LatencyMS, u.TTFTMS = events.OutcomeTimeout, 504, 60_000, 50_000
+		us = append(us, u)
+	}
 	r.publish(us...)
 	r.ingest()
 
@@ -39,6 +45,9 @@ func TestDashboard(t *testing.T) {
 	// 8 × (750×18 + 250×9 + 500×72) + 5×1.08, per million
 	if tech.TotalRequests != 9 || tech.TotalTokens != 12005 || tech.PromptTokens != 8005 || tech.CompletionTokens != 4000 || tech.TotalCostRMB != "0.4140054" {
 		t.Errorf("sums = %+v", tech)
+	}
+	if tech.Retries != 50 {
+		t.Errorf("%d retries", tech.Retries)
 	}
 	if tech.AvgLatencyMS != 400 || tech.ErrorRatePct != "11.11" || tech.TimeoutRatePct != "11.11" || tech.CacheHitRatePct != "24.98" || tech.RPMUsagePct != "0.00" {
 		t.Errorf("rates = %+v", tech)
@@ -67,6 +76,23 @@ func TestDashboard(t *testing.T) {
 	if len(b.TeamCostRanking) != 2 || b.TeamCostRanking[0].TeamName != "acme research" || b.TeamCostRanking[0].Conversations != 9 ||
 		*b.TeamCostRanking[0].TeamID != x.team.ID.String() || b.TeamCostRanking[1].TeamName != "" {
 		t.Errorf("teams = %+v", b.TeamCostRanking)
+	}
+
+	calm := r.tenant("calm", "") // every request succeeds, at the second attempt
+	var twice []events.Usage
+	for range 20 {
+		u := r.usageOf(calm, "gpt-4o", testNow, events.Tokens{Output: 1})
+		first := r.usageOf(calm, "gpt-4o", testNow, events.Tokens{})
+		first.OperationID, first.Retried, first.Outcome, first.HTTPStatus, first.LatencyMS = u.ID, true, events.OutcomeUpstreamError, 503, 9000
+		twice = append(twice, first, u)
+	}
+	r.publish(twice...)
+	r.publish(r.usageOf(calm, "gpt-4o", testNow.AddDate(0, 0, -7), events.Tokens{Output: 1})) // the baseline
+	r.ingest()
+	d = dashboardAnswer{}
+	r.get("/api/v1/obs/dashboard?view_mode=business", calm.token).into(t, &d)
+	if b := d.Business; b.ServiceStatus != "normal" || b.TotalConversations != 20 || b.TeamCostRanking[0].Conversations != 20 {
+		t.Errorf("every request succeeded: %+v", b)
 	}
 
 	none := r.tenant("nobody", "")

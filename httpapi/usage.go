@@ -23,7 +23,7 @@ type usageRow struct {
 	Model            *string `json:"model"`
 	TeamID           *string `json:"team_id" format:"uuid"`
 	KeyID            *string `json:"key_id" format:"uuid"`
-	Requests         uint64  `json:"requests"`
+	Requests         uint64  `json:"requests" doc:"As their clients saw them, however many attempts one took."`
 	PromptTokens     uint64  `json:"prompt_tokens"`
 	CachedTokens     uint64  `json:"cached_tokens"`
 	CacheWriteTokens uint64  `json:"cache_write_tokens"`
@@ -32,7 +32,8 @@ type usageRow struct {
 	TotalTokens      uint64  `json:"total_tokens"`
 	Images           uint64  `json:"images"`
 	CostRMB          string  `json:"cost_rmb" format:"decimal"`
-	ErrorCount       uint64  `json:"error_count"`
+	ErrorCount       uint64  `json:"error_count" doc:"Requests that failed in the end."`
+	Retries          uint64  `json:"retries" doc:"Attempts at providers that failed and that another attempt followed; they cost nothing."`
 }
 
 func newUsageRow(r *analytics.UsageRow, by analytics.Group) usageRow {
@@ -40,7 +41,7 @@ func newUsageRow(r *analytics.UsageRow, by analytics.Group) usageRow {
 		Requests: r.Requests, PromptTokens: r.PromptTokens(), CachedTokens: r.CacheReadTokens,
 		CacheWriteTokens: r.CacheWrite5mTokens + r.CacheWrite1hTokens,
 		CompletionTokens: r.CompletionTokens(), ReasoningTokens: r.ReasoningTokens, TotalTokens: r.TotalTokens(),
-		Images: r.Images, CostRMB: r.Cost.String(), ErrorCount: r.Errors,
+		Images: r.Images, CostRMB: r.Cost.String(), ErrorCount: r.Errors, Retries: r.Retries,
 	}
 	if by.Day || by.Hour {
 		row.Date = &r.Date
@@ -220,7 +221,7 @@ func (s *Server) ownTeam(org, id uuid.UUID) error {
 
 var usageColumns = []string{
 	"date", "model", "team_id", "key_id", "requests", "prompt_tokens", "cached_tokens", "cache_write_tokens",
-	"completion_tokens", "reasoning_tokens", "total_tokens", "images", "cost_rmb", "error_count",
+	"completion_tokens", "reasoning_tokens", "total_tokens", "images", "cost_rmb", "error_count", "retries",
 }
 
 // usageCSV streams the answer: all of it, unless a page was asked for. Memory
@@ -242,7 +243,7 @@ func (s *Server) usageCSV(w http.ResponseWriter, r *http.Request, req usageReque
 		u := newUsageRow(&row, q.By)
 		return out.row(text(u.Date), text(u.Model), text(u.TeamID), text(u.KeyID), count(u.Requests),
 			count(u.PromptTokens), count(u.CachedTokens), count(u.CacheWriteTokens), count(u.CompletionTokens),
-			count(u.ReasoningTokens), count(u.TotalTokens), count(u.Images), u.CostRMB, count(u.ErrorCount))
+			count(u.ReasoningTokens), count(u.TotalTokens), count(u.Images), u.CostRMB, count(u.ErrorCount), count(u.Retries))
 	})
 	if err != nil && out.table == nil {
 		return unavailable(err)

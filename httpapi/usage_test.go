@@ -22,20 +22,23 @@ func TestUsageRowsAndPaging(t *testing.T) {
 	r := newRig(t, embedded.Open(t))
 	x, other := r.tenant("acme", ""), r.tenant("rival", "")
 	at := testNow.Add(-time.Hour)
+	retried := r.usageOf(x, "gpt-4o-mini", at, events.Tokens{})
+	retried.Retried, retried.Outcome, retried.HTTPStatus = true, events.OutcomeUpstreamError, 500
 	r.publish(
 		r.usageOf(x, "gpt-4o", at, events.Tokens{Input: 1000, CacheRead: 200, CacheWrite5m: 30, CacheWrite1h: 4, Output: 500, Reasoning: 60}),
 		r.usageOf(x, "gpt-4o-mini", at, events.Tokens{Input: 7}),
 		r.usageOf(x, "gpt-4o", at.AddDate(0, 0, -1), events.Tokens{Output: 9}),
 		r.usageOf(other, "gpt-4o", at, events.Tokens{Input: 1 << 30}),
+		retried,
 	)
 	r.ingest()
 
 	a := r.get("/api/v1/obs/usage?group_by=day,model&group_by=team", x.token)
 	cost := "0.0605232"
 	want := `[` +
-		`{"date":"2026-11-14","model":"gpt-4o","team_id":"` + x.team.ID.String() + `","key_id":null,"requests":1,"prompt_tokens":0,"cached_tokens":0,"cache_write_tokens":0,"completion_tokens":9,"reasoning_tokens":0,"total_tokens":9,"images":0,"cost_rmb":"0.000648","error_count":0},` +
-		`{"date":"2026-11-15","model":"gpt-4o","team_id":"` + x.team.ID.String() + `","key_id":null,"requests":1,"prompt_tokens":1234,"cached_tokens":200,"cache_write_tokens":34,"completion_tokens":560,"reasoning_tokens":60,"total_tokens":1794,"images":0,"cost_rmb":"` + cost + `","error_count":0},` +
-		`{"date":"2026-11-15","model":"gpt-4o-mini","team_id":"` + x.team.ID.String() + `","key_id":null,"requests":1,"prompt_tokens":7,"cached_tokens":0,"cache_write_tokens":0,"completion_tokens":0,"reasoning_tokens":0,"total_tokens":7,"images":0,"cost_rmb":"0.00000756","error_count":0}]`
+		`{"date":"2026-11-14","model":"gpt-4o","team_id":"` + x.team.ID.String() + `","key_id":null,"requests":1,"prompt_tokens":0,"cached_tokens":0,"cache_write_tokens":0,"completion_tokens":9,"reasoning_tokens":0,"total_tokens":9,"images":0,"cost_rmb":"0.000648","error_count":0,"retries":0},` +
+		`{"date":"2026-11-15","model":"gpt-4o","team_id":"` + x.team.ID.String() + `","key_id":null,"requests":1,"prompt_tokens":1234,"cached_tokens":200,"cache_write_tokens":34,"completion_tokens":560,"reasoning_tokens":60,"total_tokens":1794,"images":0,"cost_rmb":"` + cost + `","error_count":0,"retries":0},` +
+		`{"date":"2026-11-15","model":"gpt-4o-mini","team_id":"` + x.team.ID.String() + `","key_id":null,"requests":1,"prompt_tokens":7,"cached_tokens":0,"cache_write_tokens":0,"completion_tokens":0,"reasoning_tokens":0,"total_tokens":7,"images":0,"cost_rmb":"0.00000756","error_count":0,"retries":1}]`
 	// 1000×18 + 200×9 + 34×18 + 560×72, per million
 	cost = must(ledger.Rate(must(r.catalog.PriceAt("gpt-4o", at)), events.Tokens{Input: 1034, CacheRead: 200, Output: 560}, 0)).String()
 	want = strings.Replace(want, "0.0605232", cost, 1)

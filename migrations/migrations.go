@@ -3,8 +3,9 @@
 // Invariants: a file is one idempotent statement and is never edited once it has
 // been released; files apply in the order of their names; a server too old for
 // them is refused before anything is created. Tables are projections of the event
-// log, so a change of shape is a new table that is rebuilt from the log, never a
-// repair of rows.
+// log: a column that is 0 in earlier rows, or a projection inside the parts, may be
+// added while they are written and read; any other change of shape is a new table
+// that is rebuilt from the log, never a repair of rows.
 //
 // It never drops a table and never reads one but its own.
 package migrations
@@ -33,6 +34,10 @@ var MinVersion = Version{26, 7}
 // been created.
 var ErrTooOld = errors.New("ClickHouse is too old")
 
+// inBackground: a start does not wait until merges that are at work are done, as
+// what a change does to the parts would.
+var inBackground = clickhouse.Settings{"alter_sync": 0, "mutations_sync": 0}
+
 // Version is a ClickHouse release.
 type Version struct{ Major, Minor uint64 }
 
@@ -46,8 +51,10 @@ func (v Version) before(w Version) bool {
 }
 
 // Apply creates the database that opt names, if it is missing, and the tables
-// that are missing in it. It is idempotent, also when several processes call it
-// at once. The error wraps ErrTooOld for a server older than MinVersion.
+// that are missing in it. Projections that parts from before lack are made in the
+// background; until then answers come from rows, and are the same. It is idempotent,
+// also when several processes call it at once. The error wraps ErrTooOld for a server
+// older than MinVersion.
 func Apply(ctx context.Context, opt *clickhouse.Options) error {
 	return apply(ctx, opt, MinVersion)
 }
@@ -80,13 +87,58 @@ func apply(ctx context.Context, opt *clickhouse.Options, need Version) error {
 	if err != nil {
 		return fmt.Errorf("list migrations: %w", err)
 	}
+	background := clickhouse.Context(ctx, clickhouse.WithSettings(inBackground))
 	for _, name := range names {
 		statement, err := files.ReadFile(name)
 		if err != nil {
 			return fmt.Errorf("read migration %s: %w", name, err)
 		}
-		if err := target.Exec(ctx, string(statement)); err != nil {
+		if err := target.Exec(background, string(statement)); err != nil {
 			return fmt.Errorf("apply migration %s to database %s: %w", name, database, err)
+		}
+	}
+	if err := materialize(background, target); err != nil {
+		return fmt.Errorf("make the projections of database %s: %w", database, err)
+	}
+	return nil
+}
+
+// What a part has is in one row, or a merge between two looks would be taken for a
+// projection that is missing.
+const selectMissing = `
+SELECT DISTINCT p.name
+FROM system.projections AS p CROSS JOIN system.parts AS part
+WHERE p.database = currentDatabase() AND p.table = 'usage_events'
+    AND part.database = currentDatabase() AND part.table = 'usage_events' AND part.active AND part.rows > 0
+    AND NOT has(part.projections, p.name)
+    AND NOT arrayExists(c -> position(c, concat('MATERIALIZE PROJECTION ', p.name)) > 0,
+        (SELECT groupArray(command) FROM system.mutations WHERE database = currentDatabase() AND table = 'usage_events' AND NOT is_done))
+ORDER BY p.name`
+
+// materialize has projections made for the parts that lack them, in the background:
+// parts stay as they are until their successors are whole. What is being made is not
+// asked for again. ctx has the settings inBackground.
+func materialize(ctx context.Context, conn driver.Conn) error {
+	found, err := conn.Query(ctx, selectMissing)
+	if err != nil {
+		return err
+	}
+	defer found.Close()
+	var names []string
+	for found.Next() {
+		var name string
+		if err := found.Scan(&name); err != nil {
+			return err
+		}
+		names = append(names, name)
+	}
+	if err := found.Err(); err != nil {
+		return err
+	}
+	for _, name := range names {
+		// A parameter is not taken here; the name is one that our own files gave.
+		if err := conn.Exec(ctx, "ALTER TABLE usage_events MATERIALIZE PROJECTION `"+name+"`"); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
 	return nil

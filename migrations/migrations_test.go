@@ -70,6 +70,10 @@ func TestApplyIsIdempotentAndKeepsRows(t *testing.T) {
 	if err := conn.QueryRow(ctx, "SELECT count() FROM "+options.Auth.Database+".usage_events").Scan(&rows); err != nil || rows != 3 {
 		t.Fatalf("%d rows, %v; want those of all three rounds", rows, err)
 	}
+	var asked uint64
+	if err := conn.QueryRow(ctx, "SELECT count() FROM system.mutations WHERE command LIKE '%MATERIALIZE%' AND database = '"+options.Auth.Database+"'").Scan(&asked); err != nil || asked != 0 {
+		t.Fatalf("projections that are there were asked for %d times, %v", asked, err)
+	}
 }
 
 func TestApplyByManyAtOnce(t *testing.T) {

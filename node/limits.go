@@ -110,7 +110,7 @@ const claimWait = 5 * time.Second
 func (n *Node) openLimits() (err error) {
 	n.Limits, err = admission.New(admission.Config{
 		Zones: n.Book, PlanRates: plans{n.Book}.rates, Included: plans{n.Book}.included, Now: n.Clock, Wait: claimWait, Logger: n.Logger,
-		Replica: &admission.ReplicaConfig{ID: events.NewID().String(), Log: n.Log, Now: time.Now},
+		Replica: &admission.ReplicaConfig{ID: events.NewID().String(), Log: n.Log, Now: n.leaseClock},
 	})
 	if err != nil {
 		return fmt.Errorf("open the limits: %w", err)

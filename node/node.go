@@ -49,6 +49,7 @@ type Node struct {
 	Logger     *slog.Logger
 
 	dataDir    string
+	leaseClock func() time.Time  // of places among the replicas; nil: Clock
 	secrets    *webhooks.Secrets // of the endpoints
 	stopFollow context.CancelFunc
 	following  sync.WaitGroup
@@ -61,13 +62,14 @@ const closeTimeout = 20 * time.Second
 // Open starts a node without roles. When it returns, the read models show
 // everything that was in the ledger.
 func Open(ctx context.Context, c Config) (_ *Node, err error) {
+	leaseClock := time.Now
 	if c.Clock == nil {
-		c.Clock = time.Now
+		c.Clock, leaseClock = time.Now, nil
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
-	n := &Node{Clock: c.Clock, Logger: c.Logger, dataDir: c.Engines.DataDir,
+	n := &Node{Clock: c.Clock, leaseClock: leaseClock, Logger: c.Logger, dataDir: c.Engines.DataDir,
 		Catalog: catalog.New(), Book: billing.NewBook(), failed: make(chan error, 1)}
 	n.Auditor = newAuditor(n)
 	defer func() {
