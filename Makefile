@@ -40,8 +40,10 @@ bench: engine      ## measure, side by side with a ceiling; see docs/performance
 sim: engine        ## the seeded simulation of ingest: make sim SEED=42 ROUNDS=50
 	$(GO) test ./analytics -run Simulation -count=1 -v -seed=$(SEED) -rounds=$(ROUNDS)
 
-fuzz:              ## fuzz the decoder of the event log for a minute
+fuzz:              ## fuzz the decoder of the event log, and the translations, a minute each
 	$(GO) test ./events -run NONE -fuzz FuzzEnvelope -fuzztime 60s
+	$(GO) test ./gateway -run NONE -fuzz FuzzPivotedRequest -fuzztime 60s
+	$(GO) test ./gateway -run NONE -fuzz FuzzPivotedAnswer -fuzztime 60s
 
 old-clickhouse: engine  ## a ClickHouse that is too old is refused (Debian's 18.16, needs apt)
 	AIONE_OLD_CLICKHOUSE="$$(scripts/old-clickhouse.sh)" $(GO) test -tags oldserver ./migrations

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/http"
 
+	"aione/events"
+
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -34,7 +36,7 @@ func (anthropic) parse(r *http.Request, body []byte) (*request, *apiError) {
 		}
 	}
 	var bad *apiError
-	var messages, system, tools span
+	var messages, system, tools, output span
 	limited := false
 	_, err := eachMember(body, 0, func(name string, at span) {
 		raw := jsontext.Value(body[at.from:at.to])
@@ -48,12 +50,16 @@ func (anthropic) parse(r *http.Request, body []byte) (*request, *apiError) {
 		case "system":
 			system = at
 		case "tools":
-			tools = at
+			tools, bad = at, first(bad, toolsOfType(raw, anthropicTool))
+		case "output_config", "output_format":
+			output = at
 		case "stream":
 			q.stream, bad = boolField(raw, name, bad)
 		case "max_tokens":
 			limited = true
 			q.completionMax, bad = countField(raw, name, 1, plausibleTokensMax, bad)
+		default:
+			bad = first(bad, anthropicUnmetered(name, raw))
 		}
 	})
 	switch {
@@ -69,7 +75,7 @@ func (anthropic) parse(r *http.Request, body []byte) (*request, *apiError) {
 		return nil, missing("max_tokens")
 	}
 	q.measure(system, messages)
-	q.measureTools(tools)
+	q.measureSchemas(tools, output)
 	return q, nil
 }
 
@@ -249,4 +255,4 @@ func (t *anthropicTap) reading() reading {
 	return r
 }
 
-func (*anthropicTap) tail() string { return "" }
+func (*anthropicTap) tail(events.Tokens) string { return "" }

@@ -67,12 +67,14 @@ type watched struct {
 	calls  atomic.Int64
 	last   atomic.Pointer[[]byte]
 	header atomic.Pointer[http.Header]
+	path   atomic.Pointer[string]
 }
 
 func (s *watched) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	s.last.Store(&body)
 	s.header.Store(&r.Header)
+	s.path.Store(&r.URL.Path)
 	s.calls.Add(1)
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	s.Handler.ServeHTTP(w, r)

@@ -54,8 +54,14 @@ type tap interface {
 	ended() bool
 	// reading is what the stream has told of its usage so far.
 	reading() reading
-	// tail is what ends the client's stream, once everything is settled.
-	tail() string
+	// tail is what ends the client's stream, once everything is settled: used is
+	// what is billed.
+	tail(used events.Tokens) string
+}
+
+// teller is a wire whose plain answers tell what is billed, once it is settled.
+type teller interface {
+	tell(out []byte, used events.Tokens) []byte
 }
 
 // stage is where an event stands in its stream.
@@ -90,16 +96,15 @@ func (r *reading) believe(t events.Tokens, err error) {
 	}
 }
 
-// wires are the ways from a client's dialect to an upstream's. What is not here
-// is refused, by name, when a request would need it.
+// wires are the ways from a client's dialect to an upstream's: its own passes
+// through, OpenAI's is translated, and the others are by way of OpenAI's.
 var wires = map[Dialect][]wire{
 	DialectOpenAI:    {openAIWire{}, toAnthropic{}, toGemini{}},
-	DialectAnthropic: {anthropicWire{}},
-	DialectGemini:    {geminiWire{}},
+	DialectAnthropic: {anthropicWire{}, via{openAIWire{}, anthropicSpeaker{}}, via{toGemini{}, anthropicSpeaker{}}},
+	DialectGemini:    {geminiWire{}, via{openAIWire{}, geminiSpeaker{}}, via{toAnthropic{}, geminiSpeaker{}}},
 }
 
-// wireTo finds the way from a client's dialect to an upstream's; nil if there is
-// none. A dialect of its own beats a translation.
+// wireTo finds the way from a client's dialect to an upstream's.
 func wireTo(client, upstream Dialect) wire {
 	if upstream == DialectAny {
 		upstream = client

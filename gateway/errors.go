@@ -109,12 +109,6 @@ func modelNotAllowed(model string) *apiError {
 		message: fmt.Sprintf("This API key, or the plan of its organisation, may not use the model %q.", shown(model))}
 }
 
-// dialectNotServed is for a model whose upstreams speak another dialect, and to
-// which requests of this one are not translated.
-func dialectNotServed(model string, d Dialect) *apiError {
-	return badRequest("dialect_not_supported", "model", "The model %q cannot be called in the dialect of %s; call it by another API of this gateway, such as /v1/chat/completions.", model, d)
-}
-
 func contextExceeded(model string, limit, prompt, completion uint64) *apiError {
 	return badRequest("context_length_exceeded", "messages",
 		"The context of %q is %d tokens; this request has about %d tokens of prompt and asks for up to %d more.", model, limit, prompt, completion)

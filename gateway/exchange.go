@@ -43,6 +43,7 @@ type exchange struct {
 	attempt  *attempt     // the present one
 	tried    []*provider
 	failed   []events.Usage // of the attempts before
+	billed   events.Tokens  // once it is settled
 
 	// brokenOff: the client was taken for gone in the middle of a stream. If it only
 	// stopped sending, or was slow, it may still read, and what it has must not end
@@ -136,12 +137,8 @@ func (x *exchange) admissible(key keys.Key) *apiError {
 	if !g.allows(key, x.model.ID) {
 		return modelNotAllowed(name)
 	}
-	all := g.routes.Load().of(x.model, key.Sandbox)
-	if len(all) == 0 {
+	if x.providers = g.routes.Load().of(x.model, key.Sandbox); len(x.providers) == 0 {
 		return modelUnavailable(name, "no_upstream", "no provider is configured for it")
-	}
-	if x.providers = speaking(all, x.client.dialect()); len(x.providers) == 0 {
-		return dialectNotServed(name, x.client.dialect())
 	}
 	// The log keeps milliseconds; the price must be the one in force at the very
 	// instant that is recorded.

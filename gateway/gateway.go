@@ -19,15 +19,16 @@
 // id as its operation; it becomes durable together with the request's. If the
 // event cannot be made durable in time the answer ends in an error and the
 // admission stays for the Sweeper. A model without a price is refused, never
-// free; what the limits refuse, and what the model's context cannot hold, leaves
-// no trace in the log.
+// free; what the limits refuse, what the model's context cannot hold, and what
+// the tokens would not tell (see unmetered) leaves no trace in the log.
 //
 // A request passes through to an upstream of its own dialect: all that changes is
 // the model's name and that a stream's usage is asked for, and all that is left
-// out of the answer is a usage chunk nobody asked for. Requests in OpenAI's
-// dialect are also translated for upstreams of the other two (see translation);
-// other pairs are refused by name. An upstream's redirects are not followed and
-// its headers are not passed on.
+// out of the answer is a usage chunk nobody asked for. To an upstream of another
+// dialect it is translated: from OpenAI's (see translation), to OpenAI's, or by way
+// of it (see via). What cannot be said there is refused by name. Which upstream of
+// several serves a request is up to their weights, whatever they speak. An
+// upstream's redirects are not followed and its headers are not passed on.
 //
 // The package never computes prices (Config.Rate does), keeps no limits
 // (Config.Limiter does), and never logs a key, its own or a provider's.

@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"strings"
 
+	"aione/events"
+
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -47,7 +49,14 @@ func (gemini) parse(r *http.Request, body []byte) (*request, *apiError) {
 			message: fmt.Sprintf("A model has no method %q here: call %s or %s.", shown(method), generateContent, streamGenerateContent)}
 	}
 	var bad *apiError
-	var contents, system, tools span
+	var contents, system, tools, generation span
+	// Google takes two forms of a name: given both, it and we might read different ones.
+	once := func(to *span, name string, at span) {
+		if !to.empty() {
+			bad = first(bad, badRequest("invalid_json", name, "'%s' is there twice, in two forms of its name.", name))
+		}
+		*to = at
+	}
 	_, err := eachMember(body, 0, func(name string, at span) {
 		switch name {
 		case "contents":
@@ -56,11 +65,14 @@ func (gemini) parse(r *http.Request, body []byte) (*request, *apiError) {
 				bad = listField(body[at.from:at.to], name, bad)
 			}
 		case "systemInstruction", "system_instruction":
-			system = at
+			once(&system, name, at)
 		case "tools":
-			tools = at
+			tools, bad = at, first(bad, geminiTools(body[at.from:at.to]))
 		case "generationConfig", "generation_config":
+			once(&generation, name, at)
 			bad = q.generation(at, bad)
+		default:
+			bad = first(bad, geminiUnmetered(name, body[at.from:at.to]))
 		}
 	})
 	switch {
@@ -74,7 +86,7 @@ func (gemini) parse(r *http.Request, body []byte) (*request, *apiError) {
 		return nil, missing("contents")
 	}
 	q.measure(system, contents)
-	q.measureTools(tools)
+	q.measureSchemas(tools)
 	return q, nil
 }
 
@@ -87,9 +99,12 @@ func (q *request) generation(at span, bad *apiError) *apiError {
 		switch name {
 		case "candidateCount", "candidate_count":
 			n, bad = countField(raw, name, 1, choicesMax, bad)
-			q.choices = max(int(n), 1)
+			q.choices = max(q.choices, int(n)) // of two forms of the name, whichever is heeded
 		case "maxOutputTokens", "max_output_tokens":
-			q.completionMax, bad = countField(raw, name, 1, plausibleTokensMax, bad)
+			n, bad = countField(raw, name, 1, plausibleTokensMax, bad)
+			q.completionMax = max(q.completionMax, n)
+		case "responseSchema", "response_schema", "responseJsonSchema", "response_json_schema":
+			q.measureSchemas(at)
 		}
 	})
 	if err != nil { // the decoder has been over it already
@@ -231,4 +246,4 @@ func (t *geminiTap) reading() reading {
 	return r
 }
 
-func (*geminiTap) tail() string { return "" }
+func (*geminiTap) tail(events.Tokens) string { return "" }

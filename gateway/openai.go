@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strings"
 
+	"aione/events"
+
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -31,7 +33,7 @@ func bearer(r *http.Request) string {
 func (openAI) parse(_ *http.Request, body []byte) (*request, *apiError) {
 	q := &request{body: body, choices: 1}
 	var bad *apiError
-	var messages, tools span
+	var messages, tools, functions, format span
 	end, err := eachMember(body, 0, func(name string, at span) {
 		raw := jsontext.Value(body[at.from:at.to])
 		n := uint64(0)
@@ -43,7 +45,11 @@ func (openAI) parse(_ *http.Request, body []byte) (*request, *apiError) {
 			messages = at
 			bad = listField(raw, name, bad)
 		case "tools":
-			tools = at
+			tools, bad = at, first(bad, toolsOfType(raw, openAITool))
+		case "functions": // what tools were called before
+			functions = at
+		case "response_format":
+			format = at
 		case "stream":
 			q.stream, bad = boolField(raw, name, bad)
 		case "n":
@@ -54,6 +60,8 @@ func (openAI) parse(_ *http.Request, body []byte) (*request, *apiError) {
 			q.completionMax = max(q.completionMax, n) // providers differ in which of the two they heed
 		case "stream_options":
 			bad = q.streamOptions(at, bad)
+		default:
+			bad = first(bad, openAIUnmetered(name, raw))
 		}
 	})
 	switch {
@@ -68,7 +76,7 @@ func (openAI) parse(_ *http.Request, body []byte) (*request, *apiError) {
 	}
 	q.options.end = end
 	q.measure(messages)
-	q.measureTools(tools)
+	q.measureSchemas(tools, functions, format)
 	return q, nil
 }
 
@@ -269,4 +277,4 @@ func (t *openAITap) reading() reading {
 	return r
 }
 
-func (*openAITap) tail() string { return "data: [DONE]\n\n" }
+func (*openAITap) tail(events.Tokens) string { return "data: [DONE]\n\n" }

@@ -54,6 +54,9 @@ func (x *exchange) relayPlain(w http.ResponseWriter, resp *http.Response) (f fai
 		writeError(w, x.client, errNotDurable)
 		return failure{}, true
 	}
+	if t, ok := x.attempt.wire.(teller); ok {
+		body = t.tell(body, x.billed)
+	}
 	x.writePlain(w, body)
 	return failure{}, true
 }

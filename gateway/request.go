@@ -26,12 +26,13 @@ type request struct {
 	header        http.Header // of the client's, what an upstream of the same dialect is to see
 
 	prompt    []span    // where in body the text that the model reads is
-	tools     span      // and what describes its tools; empty if there are none
+	schemas   []span    // and what describes its tools, and the form of the answer
 	scan      chunkScan // of those
 	promptRaw int       // bytes of those, text or not
 
-	modelAt span // of the name; empty if it is not in the body
-	options streamOptions
+	modelAt    span // of the name; empty if it is not in the body
+	options    streamOptions
+	translated translated
 }
 
 // streamOptions are what OpenAI's clients say about a stream.
@@ -71,15 +72,17 @@ func (q *request) measure(parts ...span) {
 	}
 }
 
-// measureTools counts what describes the tools as it stands: nearly all of it is
-// read by the model.
-func (q *request) measureTools(at span) {
-	if at.empty() {
-		return
+// measureSchemas counts what describes tools and answers as it stands: nearly all
+// of it is read by the model.
+func (q *request) measureSchemas(parts ...span) {
+	for _, at := range parts {
+		if at.empty() {
+			continue
+		}
+		q.scan.textBytes += at.to - at.from
+		q.promptRaw += at.to - at.from
+		q.schemas = append(q.schemas, at)
 	}
-	q.scan.textBytes += at.to - at.from
-	q.promptRaw += at.to - at.from
-	q.tools = at
 }
 
 // roughPrompt is the prompt's tokens by length alone; at least 1.
@@ -96,7 +99,9 @@ func (q *request) text(sampleMax int) *written {
 			w.add(part, decodedLen(part[1:len(part)-1]))
 		}
 	}
-	w.addRaw(q.body[q.tools.from:q.tools.to])
+	for _, at := range q.schemas {
+		w.addRaw(q.body[at.from:at.to])
+	}
 	return w
 }
 

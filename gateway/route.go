@@ -121,17 +121,6 @@ func (r *routes) of(m catalog.Model, sandbox bool) []*provider {
 	return r.fallback
 }
 
-// speaking are the providers to which there is a way from a client's dialect.
-func speaking(ps []*provider, d Dialect) []*provider {
-	var can []*provider
-	for _, p := range ps {
-		if wireTo(d, p.Dialect) != nil {
-			can = append(can, p)
-		}
-	}
-	return can
-}
-
 // attempt is one try at one upstream.
 type attempt struct {
 	Upstream // with its Model always set

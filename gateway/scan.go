@@ -113,6 +113,9 @@ func (s *chunkScan) object(name, value []byte, text *written) []byte {
 		s.images++
 	case "file", "input_audio", "video_url":
 		s.documents++
+	case "audio": // an answer of before, by its id
+		s.documents++
+		s.links++
 	case "fileData", "file_data":
 		if end := bytes.IndexByte(value, '}'); end < 0 || !bytes.Contains(value[:end], []byte(`"image/`)) {
 			s.documents++

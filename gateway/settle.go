@@ -33,6 +33,7 @@ func (x *exchange) settle(r result) error {
 		err := x.gateway.config.Log.Publish(ctx, append(x.failed, u))
 		if err == nil {
 			x.settleHold(u)
+			x.billed = u.Tokens
 			return nil
 		}
 		hopeless := errors.Is(err, events.ErrInvalidUsage) || errors.Is(err, events.ErrClosed)

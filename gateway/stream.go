@@ -262,7 +262,7 @@ func (s *stream) finish() {
 		s.start()
 	}
 	s.out.extend()
-	for _, part := range [][]byte{s.opening, s.held, []byte(s.tap.tail())} {
+	for _, part := range [][]byte{s.opening, s.held, []byte(s.tap.tail(s.x.billed))} {
 		_, _ = s.out.Write(part) // settled: a client that is gone changes nothing
 	}
 	_ = s.out.flush()

@@ -11,46 +11,61 @@ import (
 )
 
 // translation: requests in OpenAI's dialect are put to upstreams of the other two
-// by what the dialects have in common: text, system text, pictures, tools and
+// by what the dialects have in common: text, system text, pictures, PDFs, tools and
 // their results, tool choice, stop, token limits, temperature, top_p, top_k,
 // reasoning text, a response format with a schema, and for Gemini n, any response
 // format and the pictures it draws.
 // What the other side would need and cannot have is refused, by name; fields
 // that only tune are left out. Numbers travel as they were written.
 
-// chatCompletion is a request in OpenAI's dialect, as far as it is translated.
+// chatCompletion is a request in OpenAI's dialect, as far as it is translated, from
+// it or to it.
 type chatCompletion struct {
-	Messages       []chatMessage  `json:"messages"`
-	Tools          []chatTool     `json:"tools"`
-	ToolChoice     jsontext.Value `json:"tool_choice"`
-	Stop           jsontext.Value `json:"stop"`
-	Temperature    jsontext.Value `json:"temperature"`
-	TopP           jsontext.Value `json:"top_p"`
-	TopK           jsontext.Value `json:"top_k"`
-	ResponseFormat *struct {
-		Type       string `json:"type"`
-		JSONSchema struct {
-			Schema jsontext.Value `json:"schema"`
-		} `json:"json_schema"`
-	} `json:"response_format"`
-	AspectRatio string         `json:"aspect_ratio"`
-	ImageSize   string         `json:"image_size"`
-	Simulate    jsontext.Value `json:"simulate"` // the simulated provider's
+	Model               string         `json:"model,omitzero"`
+	Messages            []chatMessage  `json:"messages"`
+	Stream              bool           `json:"stream,omitzero"`
+	MaxTokens           uint64         `json:"max_tokens,omitzero"`
+	MaxCompletionTokens uint64         `json:"max_completion_tokens,omitzero"`
+	Choices             int            `json:"n,omitzero"`
+	Tools               []chatTool     `json:"tools,omitzero"`
+	ToolChoice          jsontext.Value `json:"tool_choice,omitzero"`
+	Parallel            jsontext.Value `json:"parallel_tool_calls,omitzero"`
+	Stop                jsontext.Value `json:"stop,omitzero"`
+	Temperature         jsontext.Value `json:"temperature,omitzero"`
+	TopP                jsontext.Value `json:"top_p,omitzero"`
+	TopK                jsontext.Value `json:"top_k,omitzero"`
+	Seed                jsontext.Value `json:"seed,omitzero"`
+	PresencePenalty     jsontext.Value `json:"presence_penalty,omitzero"`
+	FrequencyPenalty    jsontext.Value `json:"frequency_penalty,omitzero"`
+	ResponseFormat      *chatFormat    `json:"response_format,omitzero"`
+	AspectRatio         string         `json:"aspect_ratio,omitzero"`
+	ImageSize           string         `json:"image_size,omitzero"`
+	Simulate            jsontext.Value `json:"simulate,omitzero"` // the simulated provider's
+}
+
+type chatFormat struct {
+	Type       string     `json:"type"`
+	JSONSchema chatSchema `json:"json_schema,omitzero"`
+}
+
+type chatSchema struct {
+	Name   string         `json:"name"`
+	Schema jsontext.Value `json:"schema"`
 }
 
 type chatMessage struct {
 	Role       string         `json:"role"`
 	Content    jsontext.Value `json:"content"` // a string, a list of parts, or null
-	ToolCalls  []chatCall     `json:"tool_calls"`
-	ToolCallID string         `json:"tool_call_id"`
+	ToolCalls  []chatCall     `json:"tool_calls,omitzero"`
+	ToolCallID string         `json:"tool_call_id,omitzero"`
 }
 
 type chatTool struct {
 	Type     string `json:"type"`
 	Function struct {
 		Name        string         `json:"name"`
-		Description string         `json:"description"`
-		Parameters  jsontext.Value `json:"parameters"`
+		Description string         `json:"description,omitzero"`
+		Parameters  jsontext.Value `json:"parameters,omitzero"`
 	} `json:"function"`
 }
 
@@ -98,11 +113,20 @@ func decodeChat(body []byte) (*chatCompletion, error) {
 	return &c, nil
 }
 
-// part is a piece of a message: a text or a picture.
+// part is a piece of a message: a text, a picture or a document.
 type part struct {
 	text        string
-	media, data string // of a picture in the request itself
-	url         string // of one elsewhere
+	media, data string // of a file in the request itself
+	url         string // of a picture elsewhere
+}
+
+// of is the part that an address holds or points to.
+func (part) of(address string) part {
+	head, data, inline := strings.Cut(address, ";base64,")
+	if media, ok := strings.CutPrefix(head, "data:"); ok && inline {
+		return part{media: media, data: data}
+	}
+	return part{url: address}
 }
 
 // parts of a content, in order.
@@ -122,6 +146,9 @@ func (m *chatMessage) parts() ([]part, error) {
 		ImageURL struct {
 			URL string `json:"url"`
 		} `json:"image_url"`
+		File struct {
+			Data string `json:"file_data"`
+		} `json:"file"`
 	}
 	if err := json.Unmarshal(m.Content, &list); err != nil {
 		return nil, badRequest("invalid_type", "messages", "A message's content must be a string or a list of parts.")
@@ -132,12 +159,13 @@ func (m *chatMessage) parts() ([]part, error) {
 		case "text":
 			ps = append(ps, part{text: p.Text})
 		case "image_url":
-			head, data, inline := strings.Cut(p.ImageURL.URL, ";base64,")
-			if media, ok := strings.CutPrefix(head, "data:"); ok && inline {
-				ps = append(ps, part{media: media, data: data})
-			} else {
-				ps = append(ps, part{url: p.ImageURL.URL})
+			ps = append(ps, part{}.of(p.ImageURL.URL))
+		case "file":
+			file := part{}.of(p.File.Data)
+			if file.media != mediaPDF {
+				return nil, notTranslated("messages", "A file that is no PDF in the request itself")
 			}
+			ps = append(ps, file)
 		default:
 			return nil, notTranslated("messages", fmt.Sprintf("A content part of type %q", p.Type))
 		}
@@ -252,6 +280,9 @@ type completionImage struct {
 		URL string `json:"url"`
 	} `json:"image_url"`
 }
+
+// mediaPDF is the type of the documents that all models read.
+const mediaPDF = "application/pdf"
 
 func (m *completionMsg) write(text string) {
 	if m.Content != nil {

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/http"
 
+	"aione/events"
+
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -46,6 +48,7 @@ type messagesBlock struct {
 	Input     jsontext.Value  `json:"input,omitzero"`
 	ToolUseID string          `json:"tool_use_id,omitempty"`
 	Content   string          `json:"content,omitempty"`
+	Signature *string         `json:"signature,omitzero"`
 }
 
 type messagesSource struct {
@@ -70,8 +73,9 @@ type messagesOutput struct {
 }
 
 type messagesChoice struct {
-	Type string `json:"type"`
-	Name string `json:"name,omitempty"`
+	Type        string `json:"type"`
+	Name        string `json:"name,omitempty"`
+	NotParallel bool   `json:"disable_parallel_tool_use,omitzero"`
 }
 
 func (w toAnthropic) call(q *request, u Upstream, h http.Header) (string, []byte, error) {
@@ -114,6 +118,12 @@ func (w toAnthropic) call(q *request, u Upstream, h http.Header) (string, []byte
 	case mode == "auto" || mode == "none":
 		out.ToolChoice = &messagesChoice{Type: mode}
 	}
+	if in.Parallel.Kind() == 'f' && len(out.Tools) > 0 {
+		if out.ToolChoice == nil {
+			out.ToolChoice = &messagesChoice{Type: "auto"}
+		}
+		out.ToolChoice.NotParallel = out.ToolChoice.Type != "none" // which has no such member
+	}
 	body, err := json.Marshal(out)
 	if err != nil {
 		return "", nil, fmt.Errorf("translate the request: %w", err)
@@ -148,10 +158,8 @@ func (r *messagesRequest) add(m *chatMessage) error {
 		}
 		for _, p := range ps {
 			switch {
-			case p.data != "":
-				blocks = append(blocks, messagesBlock{Type: "image", Source: &messagesSource{Type: "base64", MediaType: p.media, Data: p.data}})
-			case p.url != "":
-				blocks = append(blocks, messagesBlock{Type: "image", Source: &messagesSource{Type: "url", URL: p.url}})
+			case p.data != "", p.url != "":
+				blocks = append(blocks, p.image())
 			case p.text != "": // Anthropic refuses empty ones
 				blocks = append(blocks, messagesBlock{Type: "text", Text: p.text})
 			}
@@ -173,6 +181,18 @@ func (r *messagesRequest) add(m *chatMessage) error {
 		r.Messages = append(r.Messages, messagesMessage{role, blocks})
 	}
 	return nil
+}
+
+// image is a picture, or a document, as a block.
+func (p part) image() messagesBlock {
+	b := messagesBlock{Type: "image", Source: &messagesSource{Type: "base64", MediaType: p.media, Data: p.data}}
+	if p.media == mediaPDF {
+		b.Type = "document"
+	}
+	if p.data == "" {
+		b.Source = &messagesSource{Type: "url", URL: p.url}
+	}
+	return b
 }
 
 // finishOfAnthropic is OpenAI's word for a stop reason.
@@ -282,4 +302,4 @@ func (t *fromAnthropic) translate(data []byte) error {
 	return nil
 }
 
-func (t *fromAnthropic) tail() string { return t.chunks.tail(t.reading()) }
+func (t *fromAnthropic) tail(events.Tokens) string { return t.chunks.tail(t.reading()) }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/http"
 
+	"aione/events"
+
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -45,6 +47,7 @@ type generateFile struct {
 }
 
 type generateCall struct {
+	ID       string         `json:"id,omitempty"` // only to clients: not every version takes one
 	Name     string         `json:"name"`
 	Args     jsontext.Value `json:"args,omitzero"`
 	Response jsontext.Value `json:"response,omitzero"`
@@ -346,4 +349,4 @@ func (t *fromGemini) event(name, data []byte, text *written) (seen, error) {
 	return s, nil
 }
 
-func (t *fromGemini) tail() string { return t.chunks.tail(t.reading()) }
+func (t *fromGemini) tail(events.Tokens) string { return t.chunks.tail(t.reading()) }

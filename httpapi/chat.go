@@ -126,6 +126,9 @@ type generateError struct {
 	} `json:"error"`
 }
 
+// everyModel is said of each dialect.
+const everyModel = "Every model can be called: where its provider speaks another dialect, requests and answers are translated, and what cannot be is refused by name. What the provider runs, keeps or sells beside the tokens (its own tools, caches by name, other tiers) is refused: `not_metered`."
+
 // altParam is the one way in which Gemini's streams are sent.
 var altParam = param{kind: choiceParam, name: "alt", words: []string{"sse"}, required: true, doc: "Streams are server-sent events."}
 
@@ -136,22 +139,22 @@ func (s *Server) chatRoutes() []route {
 	stream := []content{{media: "text/event-stream"}}
 	routes := []route{{
 		method: http.MethodPost, path: "/v1/chat/completions", id: "createChatCompletion", tag: tagChat, summary: "Chat",
-		doc:    "As OpenAI has it: streaming, tools, images and what else the model knows; members that are not named here are passed on.",
+		doc:    "As OpenAI has it: streaming, tools, images and what else the model knows; members that are not named here are passed on. " + everyModel,
 		body:   body{of: chatRequest{}, example: `{"model":"gpt-4o","messages":[{"role":"user","content":"Hello"}]}`},
 		answer: success{of: chatCompletion{}, other: stream}, refusals: chatRefusals(chatError{}),
 	}, {
 		method: http.MethodPost, path: "/v1/messages", id: "createMessage", tag: tagChat, summary: "Messages",
-		doc:    "As Anthropic has it, streaming too; the key in x-api-key or as Bearer.",
+		doc:    "As Anthropic has it, streaming too; the key in x-api-key or as Bearer. " + everyModel,
 		body:   body{of: messagesRequest{}, example: `{"model":"claude-haiku-4-5","max_tokens":100,"messages":[{"role":"user","content":"Hello"}]}`},
 		answer: success{of: anyObject{}, other: stream}, refusals: chatRefusals(messagesError{}),
 	}, {
 		method: http.MethodPost, path: "/v1beta/models/{model}:generateContent", id: "generateContent", tag: tagChat, summary: "Generate Content",
-		doc:    "As Gemini has it; below /v1 too.",
+		doc:    "As Gemini has it; below /v1 too. " + everyModel,
 		body:   body{of: generateRequest{}, example: `{"contents":[{"role":"user","parts":[{"text":"Hello"}]}]}`},
 		answer: success{of: anyObject{}}, refusals: chatRefusals(generateError{}),
 	}, {
 		method: http.MethodPost, path: "/v1beta/models/{model}:streamGenerateContent", id: "streamGenerateContent", tag: tagChat, summary: "Stream Content",
-		doc:    "As Gemini has it; below /v1 too.",
+		doc:    "As Gemini has it; below /v1 too. " + everyModel,
 		params: []param{altParam},
 		body:   body{of: generateRequest{}, example: `{"contents":[{"role":"user","parts":[{"text":"Hello"}]}]}`},
 		answer: success{other: stream}, refusals: chatRefusals(generateError{}),

@@ -68,16 +68,20 @@ type platform struct {
 	org        string
 }
 
-// routes sends two models to providers that speak but their own dialect, so that
-// OpenAI's client is translated; the built-in one would understand it as it is.
+// routes sends some models to providers that speak but their own dialect, so that
+// clients of others are translated; the built-in one would understand all as they
+// are.
 const routes = `
 upstreams:
   simulated: {url: %[1]q, dialect: any}
+  openai: {url: %[1]q}
   anthropic: {url: %[1]q, dialect: anthropic}
   google: {url: %[1]q, dialect: gemini}
 models:
   claude-haiku-4-5: [{upstream: anthropic}]
   gemini-2.5-flash-image: [{upstream: google}]
+  gemini-2.5-pro: [{upstream: google}]
+  deepseek-chat: [{upstream: openai}]
 default: [{upstream: simulated}]
 `
 
