@@ -168,7 +168,7 @@ func (b *admissionBench) letIn(ctx context.Context, r arrival) (admission.Hold, 
 
 // onEveryCore does the same on all cores at once; the keys are shared out.
 func (b *admissionBench) onEveryCore(ctx context.Context, order []int) (us float64, err error) {
-	cores := runtime.GOMAXPROCS(0)
+	cores := runtime.NumCPU()
 	parts := make([][]float64, cores)
 	var g errgroup.Group
 	for core := range cores {

@@ -26,7 +26,8 @@ type committer struct {
 	limitBytes    int // of the frames of one message
 	confirmWithin time.Duration
 	attempt       time.Duration // bounds one attempt; a retry sends the same bytes and id
-	linger        time.Duration // how long a message waits for more
+	linger        time.Duration // how long a message waits for more, unless somebody is in a hurry
+	hurry         chan struct{} // of one place: whoever finds it taken is served by it
 
 	in      chan *pending
 	closing chan struct{} // closed first: lets go of callers that wait for a place in the queue
@@ -47,8 +48,8 @@ const (
 	retryPause     = 50 * time.Millisecond
 	// admitLinger lets more requests share the fsync of an admission, which would
 	// otherwise get in the way of the usage that clients wait for. Only the start of a
-	// stream waits for an admission, and no provider starts one sooner.
-	admitLinger = time.Millisecond
+	// stream waits for an admission, and then it is written at once: see Log.Hurry.
+	admitLinger = 5 * time.Millisecond
 	// messageBytesMax keeps messages moderate where the server would allow more.
 	messageBytesMax = 2 << 20
 )
@@ -61,6 +62,7 @@ func newCommitter(js jetstream.JetStream, subject string, limitBytes int, confir
 		},
 		subject: subject, confirmWithin: confirmWithin, attempt: attempt, linger: linger,
 		limitBytes: min(limitBytes, messageBytesMax) - envelopeHeaderSize - binary.MaxVarintLen64,
+		hurry:      make(chan struct{}, 1),
 		in:         make(chan *pending, committerQueue),
 		closing:    make(chan struct{}),
 		done:       make(chan struct{}),
@@ -209,7 +211,16 @@ func (c *committer) pause() {
 	defer t.Stop()
 	select {
 	case <-t.C:
+	case <-c.hurry:
 	case <-c.closing:
+	}
+}
+
+// hurryUp ends the present pause, or the next.
+func (c *committer) hurryUp() {
+	select {
+	case c.hurry <- struct{}{}:
+	default:
 	}
 }
 

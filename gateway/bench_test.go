@@ -85,6 +85,12 @@ type tap struct {
 	*events.Log
 	onAdmit, onPublish atomic.Pointer[func(context.Context) error]
 	admitted           sync.Map // of the ids of admissions that are durable
+	hurried            atomic.Int64
+}
+
+func (l *tap) Hurry() {
+	l.hurried.Add(1)
+	l.Log.Hurry()
 }
 
 func (l *tap) Admit(ctx context.Context, a events.Admission) error {

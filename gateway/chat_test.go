@@ -257,7 +257,7 @@ func TestPriceIsStampedAtAdmission(t *testing.T) {
 
 func TestOverload(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, func(c *gateway.Config) { c.MaxInFlight = 1 })
+	b := newBench(t, func(c *gateway.Config) { c.MaxInFlight, c.OrgInFlightMax = 1, 2 })
 	release := make(chan struct{})
 	b.hold(&b.tap.onPublish, release)
 	first := make(chan *answer)

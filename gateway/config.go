@@ -26,6 +26,8 @@ import (
 // means fsynced; any other may mean that the event is in the log all the same.
 type Log interface {
 	Admit(ctx context.Context, a events.Admission) error
+	// Hurry says that somebody waits for an admission.
+	Hurry()
 	Publish(ctx context.Context, us []events.Usage) error
 }
 

@@ -80,20 +80,21 @@ func (g *Gateway) serve(c client) http.HandlerFunc {
 	}
 }
 
-// place takes a place among all requests, and among those of the key's org. What
-// comes to neither has not cost more than its header.
+// place takes a place among the requests of the key's org, and then one among all: so
+// what is turned away never stands in another org's way. It has not cost more than
+// its header.
 func (g *Gateway) place(c client, r *http.Request) (key keys.Key, leave func(), e *apiError) {
+	if key, e = g.authenticate(c, r, g.config.Now()); e != nil {
+		return key, nil, e
+	}
+	if !g.shares.take(key.OrgID, g.config.OrgInFlightMax) {
+		g.refused.org.Add(1)
+		return key, nil, errShare
+	}
 	if !g.acquire() {
+		g.shares.giveBack(key.OrgID)
 		g.refused.all.Add(1)
 		return key, nil, errOverloaded
-	}
-	if key, e = g.authenticate(c, r, g.config.Now()); e == nil && !g.shares.take(key.OrgID, g.config.OrgInFlightMax) {
-		g.refused.org.Add(1)
-		e = errShare
-	}
-	if e != nil {
-		g.release()
-		return key, nil, e
 	}
 	return key, func() { g.shares.giveBack(key.OrgID); g.release() }, nil
 }
@@ -191,7 +192,15 @@ func (x *exchange) run(w http.ResponseWriter, r *http.Request) {
 		}
 		admitted <- err
 	}()
-	x.admitted = sync.OnceValue(func() error { return <-admitted })
+	x.admitted = sync.OnceValue(func() error {
+		select {
+		case err := <-admitted:
+			return err
+		default:
+			x.gateway.config.Log.Hurry()
+			return <-admitted
+		}
+	})
 	for tries := 1; ; tries++ {
 		f, over := x.once(w)
 		if over {

@@ -130,8 +130,13 @@ func TestDurableBeforeFirstByte(t *testing.T) {
 		case <-time.After(200 * time.Millisecond):
 		}
 		first, second := publish, admit
+		hurried := int64(0) // only the start of a stream waits for its admission
 		if stream {
 			first, second = admit, publish
+			hurried = 1
+		}
+		if got := b.tap.hurried.Load(); got != hurried {
+			t.Errorf("stream %v: the log was hurried %d times", stream, got)
 		}
 		close(first)
 		resp := <-head

@@ -73,6 +73,7 @@ func OpenEngines(ctx context.Context, c EngineConfig, logger *slog.Logger) (_ *E
 		if e.nats, err = embedded.StartNATS(embedded.NATSOptions{StoreDir: filepath.Join(c.DataDir, "nats"), Port: c.NATSPort, Logger: logger}); err != nil {
 			return nil, fmt.Errorf("start the embedded NATS: %w", err)
 		}
+		roomForCommits()
 		e.NATSURL = e.nats.URL()
 		e.NATS, err = e.nats.Conn(natsOptions(logger)...)
 	} else {

@@ -121,6 +121,7 @@ func (n *Node) follow(ctx context.Context) error {
 	}
 	var following context.Context
 	following, n.stopFollow = context.WithCancel(context.Background())
+	n.following.Go(func() { keepHeapRoom(following) })
 	n.following.Go(func() {
 		err := n.Log.Follow(following, 1, n.apply)
 		if following.Err() == nil {
