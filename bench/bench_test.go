@@ -98,7 +98,7 @@ func TestGateway(t *testing.T) {
 			t.Errorf("it measured %+v", r)
 		}
 	}
-	if h := g.Half; g.Requests < size || h.P50MS <= 0 || h.P99MS < h.P50MS || h.CeilingP99MS < h.CeilingP50MS {
+	if h := g.Half; g.Requests < size || h.P50MS <= 0 || h.P99MS < h.P50MS || h.CeilingP99MS < h.CeilingP50MS || h.DiskP50MS <= 0 || h.DiskP99MS < h.DiskP50MS {
 		t.Errorf("it measured %+v", g)
 	}
 }

@@ -96,9 +96,9 @@ func (c *caller) calls(ctx context.Context, requests, connections int) (called, 
 	return called{perS: float64(requests) / all.Seconds(), cpuUS: float64(cpu.Microseconds()) / float64(requests), took: took}, err
 }
 
-// at makes requests at a steady rate, whatever becomes of those before. How long
+// steadily makes calls at a steady rate, whatever becomes of those before. How long
 // one took is counted from when it was due.
-func (c *caller) at(ctx context.Context, perS float64, lasting time.Duration) ([]time.Duration, error) {
+func steadily(ctx context.Context, perS float64, lasting time.Duration, call func(context.Context) error) ([]time.Duration, error) {
 	n := int(perS * lasting.Seconds())
 	took := make([]time.Duration, n)
 	g, ctx := errgroup.WithContext(ctx)
@@ -107,7 +107,7 @@ func (c *caller) at(ctx context.Context, perS float64, lasting time.Duration) ([
 		due := began.Add(time.Duration(float64(i) / perS * float64(time.Second)))
 		time.Sleep(time.Until(due))
 		g.Go(func() error {
-			err := c.call(ctx)
+			err := call(ctx)
 			took[i] = time.Since(due)
 			return err
 		})

@@ -65,6 +65,10 @@ type GatewayLoad struct {
 	P99MS        float64 `json:"p99_ms"`
 	CeilingP50MS float64 `json:"ceiling_p50_ms"`
 	CeilingP99MS float64 `json:"ceiling_p99_ms"`
+	// What a record waits for this disk at that rate, see disk: of the latency that the
+	// gateway adds this much is no choice of it.
+	DiskP50MS float64 `json:"disk_p50_ms"`
+	DiskP99MS float64 `json:"disk_p99_ms"`
 }
 
 const (
@@ -241,21 +245,26 @@ func (b *gatewayBench) rates(ctx context.Context, connections int) (ratio float6
 }
 
 // added compares latencies at a steady rate, in turns.
-func (b *gatewayBench) added(ctx context.Context, g *Gateway) error {
-	g.Half.PerS = round(g.PerS8.PerS/2, 0)
-	var took, bare []time.Duration
-	b.o.Step(fmt.Sprintf("%.0f requests a second, half of what the gateway can do, to either in turns of %s", g.Half.PerS, loadLasts))
-	for range loadRounds {
-		one, err := b.gateway.at(ctx, g.Half.PerS, b.lasting())
-		if err != nil {
-			return err
-		}
-		two, err := b.ceiling.at(ctx, g.Half.PerS, b.lasting())
-		if err != nil {
-			return err
-		}
-		took, bare = append(took, one...), append(bare, two...)
+func (b *gatewayBench) added(ctx context.Context, g *Gateway) (err error) {
+	d, err := openDisk(b.o.Dir)
+	if err != nil {
+		return err
 	}
+	defer func() { err = errors.Join(err, d.close()) }()
+	g.Half.PerS = round(g.PerS8.PerS/2, 0)
+	b.o.Step(fmt.Sprintf("%.0f requests a second, half of what the gateway can do, to either, and as many records to the disk, in turns of %s", g.Half.PerS, loadLasts))
+	var all [3][]time.Duration
+	for range loadRounds {
+		for i, call := range [...]func(context.Context) error{b.gateway.call, b.ceiling.call, d.call} {
+			one, err := steadily(ctx, g.Half.PerS, b.lasting(), call)
+			if err != nil {
+				return err
+			}
+			all[i] = append(all[i], one...)
+		}
+	}
+	took, bare, waits := all[0], all[1], all[2]
+	g.Half.DiskP50MS, g.Half.DiskP99MS = millis(quantile(waits, 0.50)), millis(quantile(waits, 0.99))
 	g.AddedP50MS, g.AddedP99MS = millis(quantile(took, 0.50)-quantile(bare, 0.50)), millis(quantile(took, 0.99)-quantile(bare, 0.99))
 	g.Half.P50MS, g.Half.P99MS = millis(quantile(took, 0.50)), millis(quantile(took, 0.99))
 	g.Half.CeilingP50MS, g.Half.CeilingP99MS = millis(quantile(bare, 0.50)), millis(quantile(bare, 0.99))
