@@ -55,12 +55,16 @@ func (a amount) plus(b amount) amount {
 }
 
 func (a amount) minus(b amount) amount {
-	if b == amountLeast {
-		return a.plus(amountMost)
+	lo, borrow := bits.Sub64(a.lo, b.lo, 0)
+	hi, _ := bits.Sub64(uint64(a.hi), uint64(b.hi), borrow)
+	rest := amount{int64(hi), lo}
+	if a.negative() != b.negative() && rest.negative() != a.negative() {
+		if a.negative() {
+			return amountLeast
+		}
+		return amountMost
 	}
-	lo, borrow := bits.Sub64(0, b.lo, 0)
-	hi, _ := bits.Sub64(0, uint64(b.hi), borrow)
-	return a.plus(amount{int64(hi), lo})
+	return rest
 }
 
 // part is a n-th of a, rounded down. a is not negative, n is positive.

@@ -272,7 +272,8 @@ func TestAmounts(t *testing.T) {
 			t.Errorf("%s up is %s (%v), want %s", s, a.decimal(), err, want)
 		}
 	}
-	if amountMost.plus(amount{lo: 1}) != amountMost || amountLeast.minus(amount{lo: 1}) != amountLeast || (amount{}).minus(amountLeast) != amountMost {
+	if amountMost.plus(amount{lo: 1}) != amountMost || amountLeast.minus(amount{lo: 1}) != amountLeast || (amount{}).minus(amountLeast) != amountMost ||
+		amountLeast.minus(amountLeast) != (amount{}) || (amount{hi: -2}).minus(amountMost) != amountLeast {
 		t.Error("sums do not saturate")
 	}
 }
