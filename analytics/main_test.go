@@ -77,7 +77,7 @@ func newRig(t testing.TB) *rig {
 }
 
 // rigTimeMax is far over what any test needs; it only keeps a hang from lasting.
-const rigTimeMax = 2 * time.Minute
+const rigTimeMax = 6 * time.Minute
 
 var quiet = slog.New(slog.DiscardHandler)
 

@@ -75,7 +75,7 @@ func (r *rig) explain(query string, params clickhouse.Parameters) string {
 // A look-up for each batch full of copies: every one is found, however many.
 func TestEveryCopyIsFoundAtSize(t *testing.T) {
 	r := newRig(t)
-	ctx, cancel := context.WithTimeout(r.ctx, 100*time.Second)
+	ctx, cancel := context.WithTimeout(r.ctx, 5*time.Minute)
 	defer cancel()
 	r.ctx = ctx
 	g := newUsageGen(seedOf(t), 50, simStart)
