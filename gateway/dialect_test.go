@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"aione/events"
 	"aione/gateway"
@@ -432,38 +431,6 @@ func TestKeysTravel(t *testing.T) {
 		}
 		if c.s.dialect == gateway.DialectAnthropic && h.Get("Anthropic-Version") != "2024-01-01" {
 			t.Errorf("the upstream got version %q", h.Get("Anthropic-Version"))
-		}
-	}
-}
-
-// TestDialectEndOnlyAfterAck: in no dialect does the end of an answer come before
-// its usage is durable.
-func TestDialectEndOnlyAfterAck(t *testing.T) {
-	t.Parallel()
-	b := newBench(t, nil)
-	for _, s := range speeches[1:] {
-		release := make(chan struct{})
-		b.hold(&b.tap.onPublish, release)
-		resp := must(http.DefaultClient.Do(s.request(t.Context(), b, b.secret, ask{stream: true, simulate: `{"completion_tokens":8}`})))
-		var got bytes.Buffer
-		buf := make([]byte, 4096)
-		for strings.Count(got.String(), " tok") < 8 {
-			n := must(resp.Body.Read(buf))
-			got.Write(buf[:n])
-		}
-		rest := make(chan string)
-		go func() { b, _ := io.ReadAll(resp.Body); resp.Body.Close(); rest <- string(b) }()
-		select {
-		case <-rest:
-			t.Fatalf("%s: the answer ended before its usage was durable", s.dialect)
-		case <-time.After(150 * time.Millisecond):
-		}
-		if text := got.String(); strings.Contains(text, "finishReason") || strings.Contains(text, "stop_reason\":\"") {
-			t.Errorf("%s: before the usage is durable: %s", s.dialect, text)
-		}
-		close(release)
-		if end := <-rest; !strings.Contains(end, "finishReason") && !strings.Contains(end, "message_stop") {
-			t.Errorf("%s: the end: %s", s.dialect, end)
 		}
 	}
 }

@@ -268,7 +268,7 @@ func TestMatrixEndOnlyAfterAck(t *testing.T) {
 			select {
 			case <-rest:
 				t.Fatalf("%s to %s: the answer ended before its usage was durable", s.dialect, to)
-			case <-time.After(100 * time.Millisecond):
+			case <-time.After(150 * time.Millisecond):
 			}
 			if text := got.String(); strings.Contains(text, "finishReason") || strings.Contains(text, "message_delta") {
 				t.Errorf("%s to %s, before the usage is durable: %s", s.dialect, to, text)

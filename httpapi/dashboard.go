@@ -200,10 +200,11 @@ func newDailyTrend(days []analytics.DayHealth) []dailyTrend {
 }
 
 // serviceStatus applies the published thresholds to requests as their clients saw
-// them, so an attempt that was retried is none: degraded when under 99 % of them succeed, over 1 % end in a 5xx, over 0.5 % time out, or the 99th
-// percentile of latency is over three times that of the range before. It is down
-// when not even half of them succeed. A client that left is no failure; without
-// traffic nothing is wrong, and without traffic before there is no baseline.
+// them, so an attempt that was retried is none: degraded when under 99 % of them
+// succeed, over 1 % end in a 5xx, over 0.5 % time out, or the 99th percentile of
+// latency is over three times that of the range before. It is down when not even
+// half of them succeed. A client that left is no failure; without traffic nothing is
+// wrong, and without traffic before there is no baseline.
 func serviceStatus(d, baseline *analytics.Dashboard) string {
 	requests := d.Total.Requests
 	switch {

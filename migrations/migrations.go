@@ -136,12 +136,25 @@ func materialize(ctx context.Context, conn driver.Conn) error {
 		return err
 	}
 	for _, name := range names {
-		// A parameter is not taken here; the name is one that our own files gave.
-		if err := conn.Exec(ctx, "ALTER TABLE usage_events MATERIALIZE PROJECTION `"+name+"`"); err != nil {
+		statement, ours := materializations[name]
+		if !ours { // somebody else's, who may want it for new parts only
+			continue
+		}
+		if err := conn.Exec(ctx, statement); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
 	return nil
+}
+
+// materializations are the statements that make each of our projections for the
+// parts that lack it.
+var materializations = map[string]string{
+	"checkpoint":                      "ALTER TABLE usage_events MATERIALIZE PROJECTION checkpoint",
+	"by_id":                           "ALTER TABLE usage_events MATERIALIZE PROJECTION by_id",
+	"attempts_by_quarter_hour":        "ALTER TABLE usage_events MATERIALIZE PROJECTION attempts_by_quarter_hour",
+	"attempt_latency_by_quarter_hour": "ALTER TABLE usage_events MATERIALIZE PROJECTION attempt_latency_by_quarter_hour",
+	"attempt_ttft_by_quarter_hour":    "ALTER TABLE usage_events MATERIALIZE PROJECTION attempt_ttft_by_quarter_hour",
 }
 
 // checkVersion asks with the oldest words ClickHouse knows.

@@ -3,6 +3,7 @@ package migrations
 import (
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -73,6 +74,10 @@ func TestApplyIsIdempotentAndKeepsRows(t *testing.T) {
 	var asked uint64
 	if err := conn.QueryRow(ctx, "SELECT count() FROM system.mutations WHERE command LIKE '%MATERIALIZE%' AND database = '"+options.Auth.Database+"'").Scan(&asked); err != nil || asked != 0 {
 		t.Fatalf("projections that are there were asked for %d times, %v", asked, err)
+	}
+	want := slices.Sorted(maps.Keys(materializations))
+	if got := names(t, ctx, conn, "SELECT name FROM system.projections WHERE database = '"+options.Auth.Database+"'"); !slices.Equal(got, want) {
+		t.Errorf("projections = %q, and there are statements to make %q", got, want)
 	}
 }
 

@@ -10,6 +10,35 @@ const ask = { model, max_tokens: 100, messages: [{ role: 'user', content: 'say t
 const tools = [{ name: weather.name, description: weather.description, input_schema: weather.parameters }];
 const used = (usage) => billed(usage.input_tokens + (usage.cache_read_input_tokens ?? 0) + (usage.cache_creation_input_tokens ?? 0), usage.output_tokens);
 
+const eventsInOrder = async (model) => {
+  const seen = [];
+  for await (const event of await anthropic.messages.create({ ...ask, model, stream: true })) seen.push(event.type);
+  assert.deepEqual([...new Set(seen)], ['message_start', 'content_block_start', 'content_block_delta', 'content_block_stop', 'message_delta', 'message_stop']);
+  billed(3, 3);
+};
+
+// useTool has a model call a tool, and go on with what it returned.
+const useTool = async (model) => {
+  const first = await anthropic.messages.create({ ...ask, model, tools, tool_choice: { type: 'any' } });
+  const use = first.content.find((b) => b.type === 'tool_use');
+  assert.equal(first.stop_reason, 'tool_use');
+  assert.equal(use.name, weather.name);
+  assert.equal(typeof use.input.a, 'string');
+  used(first.usage);
+  const second = await anthropic.messages.create({
+    ...ask, model, tools,
+    messages: [...ask.messages, { role: 'assistant', content: first.content }, { role: 'user', content: [{ type: 'tool_result', tool_use_id: use.id, content: 'it is warm' }] }],
+  });
+  assert.equal(second.stop_reason, 'end_turn');
+  used(second.usage);
+};
+
+const streamTool = async (model) => {
+  const final = await anthropic.messages.stream({ ...ask, model, tools, tool_choice: { type: 'tool', name: weather.name } }).finalMessage();
+  assert.equal(typeof final.content.find((b) => b.type === 'tool_use').input.a, 'string');
+  used(final.usage);
+};
+
 await run({
   async messages() {
     const message = await anthropic.messages.create({ ...ask, system: 'be brief' });
@@ -27,11 +56,7 @@ await run({
     used((await bearer.messages.create(ask)).usage);
   },
   async stream() {
-    const stream = await anthropic.messages.create({ ...ask, stream: true });
-    const seen = [];
-    for await (const event of stream) seen.push(event.type);
-    assert.deepEqual([...new Set(seen)], ['message_start', 'content_block_start', 'content_block_delta', 'content_block_stop', 'message_delta', 'message_stop']);
-    billed(3, 3);
+    await eventsInOrder(ask.model);
   },
   async 'stream helper'() {
     let text = '';
@@ -49,23 +74,10 @@ await run({
     used(final.usage);
   },
   async tools() {
-    const first = await anthropic.messages.create({ ...ask, tools, tool_choice: { type: 'any' } });
-    used(first.usage);
-    const use = first.content.find((b) => b.type === 'tool_use');
-    assert.equal(first.stop_reason, 'tool_use');
-    assert.equal(use.name, weather.name);
-    const second = await anthropic.messages.create({
-      ...ask, tools,
-      messages: [...ask.messages, { role: 'assistant', content: first.content }, { role: 'user', content: [{ type: 'tool_result', tool_use_id: use.id, content: 'it is warm' }] }],
-    });
-    assert.equal(second.stop_reason, 'end_turn');
-    used(second.usage);
+    await useTool(ask.model);
   },
   async 'tools in a stream'() {
-    const final = await anthropic.messages.stream({ ...ask, tools, tool_choice: { type: 'tool', name: weather.name } }).finalMessage();
-    const use = final.content.find((b) => b.type === 'tool_use');
-    assert.equal(typeof use.input.a, 'string');
-    used(final.usage);
+    await streamTool(ask.model);
   },
   async 'models of others'() {
     for (const model of others) {
@@ -83,12 +95,7 @@ await run({
     }
   },
   async 'events of models of others'() {
-    for (const model of others) {
-      const seen = [];
-      for await (const event of await anthropic.messages.create({ ...ask, model, stream: true })) seen.push(event.type);
-      assert.deepEqual([...new Set(seen)], ['message_start', 'content_block_start', 'content_block_delta', 'content_block_stop', 'message_delta', 'message_stop']);
-      billed(3, 3);
-    }
+    for (const model of others) await eventsInOrder(model);
   },
   async 'cached prompts of models of others'() {
     for (const model of others) {
@@ -101,21 +108,8 @@ await run({
   },
   async 'tools of models of others'() {
     for (const model of others) {
-      const first = await anthropic.messages.create({ ...ask, model, tools, tool_choice: { type: 'any' } });
-      const use = first.content.find((b) => b.type === 'tool_use');
-      assert.equal(first.stop_reason, 'tool_use');
-      assert.equal(use.name, weather.name);
-      assert.equal(typeof use.input.a, 'string');
-      used(first.usage);
-      const second = await anthropic.messages.create({
-        ...ask, model, tools,
-        messages: [...ask.messages, { role: 'assistant', content: first.content }, { role: 'user', content: [{ type: 'tool_result', tool_use_id: use.id, content: 'it is warm' }] }],
-      });
-      assert.equal(second.stop_reason, 'end_turn');
-      used(second.usage);
-      const streamed = await anthropic.messages.stream({ ...ask, model, tools, tool_choice: { type: 'tool', name: weather.name } }).finalMessage();
-      assert.equal(typeof streamed.content.find((b) => b.type === 'tool_use').input.a, 'string');
-      used(streamed.usage);
+      await useTool(model);
+      await streamTool(model);
     }
   },
   async 'models of others fail'() {

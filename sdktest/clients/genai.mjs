@@ -16,6 +16,35 @@ const isApiError = (status) => (e) => {
   assert.equal(e.status, status);
 };
 
+// useTool has a model call a tool, and go on with what it returned.
+const useTool = async (model) => {
+  const first = await google.models.generateContent({ model, contents, config: anyTool });
+  const [call] = first.functionCalls;
+  assert.equal(call.name, weather.name);
+  assert.equal(typeof call.args.a, 'string');
+  used(first.usageMetadata);
+  const second = await google.models.generateContent({
+    model, config: { tools },
+    contents: [
+      { role: 'user', parts: [{ text: contents }] }, first.candidates[0].content,
+      { role: 'user', parts: [{ functionResponse: { name: call.name, response: { result: 'warm' } } }] },
+    ],
+  });
+  assert.equal(second.functionCalls, undefined);
+  used(second.usageMetadata);
+};
+
+const streamTool = async (model) => {
+  let call, usage;
+  for await (const chunk of await google.models.generateContentStream({ model, contents, config: anyTool })) {
+    call = chunk.functionCalls?.[0] ?? call;
+    usage = chunk.usageMetadata ?? usage;
+  }
+  assert.equal(call.name, weather.name);
+  assert.equal(typeof call.args.a, 'string');
+  used(usage);
+};
+
 await run({
   async generate() {
     const answer = await google.models.generateContent({ model, contents, config: { temperature: 0.3, maxOutputTokens: 50 } });
@@ -48,29 +77,10 @@ await run({
     used(second.usageMetadata);
   },
   async tools() {
-    const first = await google.models.generateContent({ model, contents, config: anyTool });
-    const [call] = first.functionCalls;
-    assert.equal(call.name, weather.name);
-    assert.equal(typeof call.args.a, 'string');
-    used(first.usageMetadata);
-    const second = await google.models.generateContent({
-      model, config: { tools },
-      contents: [
-        { role: 'user', parts: [{ text: contents }] }, first.candidates[0].content,
-        { role: 'user', parts: [{ functionResponse: { name: call.name, response: { result: 'warm' } } }] },
-      ],
-    });
-    assert.equal(second.functionCalls, undefined);
-    used(second.usageMetadata);
+    await useTool(model);
   },
   async 'tools in a stream'() {
-    let call, usage;
-    for await (const chunk of await google.models.generateContentStream({ model, contents, config: anyTool })) {
-      call = chunk.functionCalls?.[0] ?? call;
-      usage = chunk.usageMetadata ?? usage;
-    }
-    assert.equal(call.name, weather.name);
-    used(usage);
+    await streamTool(model);
   },
   async json() {
     const answer = await google.models.generateContent({ model, contents, config: { responseMimeType: 'application/json', responseJsonSchema: weather.parameters } });
@@ -121,27 +131,8 @@ await run({
   },
   async 'tools of models of others'() {
     for (const model of others) {
-      const first = await google.models.generateContent({ model, contents, config: anyTool });
-      const [call] = first.functionCalls;
-      assert.equal(call.name, weather.name);
-      assert.equal(typeof call.args.a, 'string');
-      used(first.usageMetadata);
-      const second = await google.models.generateContent({
-        model, config: { tools },
-        contents: [
-          { role: 'user', parts: [{ text: contents }] }, first.candidates[0].content,
-          { role: 'user', parts: [{ functionResponse: { name: call.name, response: { result: 'warm' } } }] },
-        ],
-      });
-      assert.equal(second.functionCalls, undefined);
-      used(second.usageMetadata);
-      let streamed, usage;
-      for await (const chunk of await google.models.generateContentStream({ model, contents, config: anyTool })) {
-        streamed = chunk.functionCalls?.[0] ?? streamed;
-        usage = chunk.usageMetadata ?? usage;
-      }
-      assert.equal(typeof streamed.args.a, 'string');
-      used(usage);
+      await useTool(model);
+      await streamTool(model);
     }
   },
   async 'json of models of others'() {
