@@ -191,7 +191,7 @@ func BenchmarkVerifyReserve(b *testing.B) {
 			b.Fatal(err)
 		}
 		binary.BigEndian.PutUint64(id[8:], uint64(n))
-		h, err := l.Reserve(b.Context(), Claim{Key: &key, Model: "m", At: at, RequestID: id, Tokens: 2000, Cost: benchBound})
+		h, err := l.Reserve(b.Context(), Claim{Key: key, Model: "m", At: at, RequestID: id, Tokens: 2000, Cost: benchBound})
 		if err != nil {
 			b.Fatal(err)
 		}

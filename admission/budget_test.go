@@ -339,10 +339,10 @@ func TestOpeningABalanceTakesInWhatIsOnItsWay(t *testing.T) {
 	before.Settle(1, dec("3"))
 	after.Settle(1, dec("1.5"))
 	b.stands(1, ScopeBalance, k.OrgID, "1.5", "0")
-	if room, limited, err := b.Room(k, start); err != nil || !limited || !room.Equal(dec("8.5")) {
+	if room, limited, err := b.Room(&k, start); err != nil || !limited || !room.Equal(dec("8.5")) {
 		t.Fatalf("room for %s, %v, %v", room, limited, err)
 	}
-	if _, limited, err := b.Room(keyOf(2, 1), start); err != nil || limited {
+	if _, limited, err := b.Room(new(keyOf(2, 1)), start); err != nil || limited {
 		t.Fatalf("an org without accounts is limited (%v)", err)
 	}
 }

@@ -96,7 +96,7 @@ func (o *org) look(scope Scope, id uuid.UUID) *account {
 // Room is the most that a request of a key may still cost if all requests on their
 // way cost nothing; false when nothing limits it. A gateway may lower a request's
 // max_tokens to it rather than have it refused.
-func (l *Limiter) Room(k keys.Key, at time.Time) (decimal.Decimal, bool, error) {
+func (l *Limiter) Room(k *keys.Key, at time.Time) (decimal.Decimal, bool, error) {
 	o := l.org(k.OrgID)
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -10,20 +10,20 @@ import (
 
 // authenticate finds the key of a request and checks that it may chat, and from
 // there.
-func (g *Gateway) authenticate(c client, r *http.Request, now time.Time) (keys.Key, *apiError) {
+func (g *Gateway) authenticate(c client, r *http.Request, now time.Time) (*keys.Key, *apiError) {
 	secret := c.secret(r)
 	if secret == "" {
-		return keys.Key{}, errNoKey
+		return nil, errNoKey
 	}
 	key, err := g.config.Keys.Verify(secret, now)
 	if err != nil {
-		return keys.Key{}, keyError(secret, err)
+		return nil, keyError(secret, err)
 	}
 	if !key.Has(keys.ScopeChat) {
-		return keys.Key{}, scopeError(keys.ScopeChat)
+		return nil, scopeError(keys.ScopeChat)
 	}
 	if len(key.AllowedIPs) > 0 && !key.AllowsIP(g.clientIP(r)) {
-		return keys.Key{}, addressNotAllowed(keys.Mask(secret))
+		return nil, addressNotAllowed(keys.Mask(secret))
 	}
 	return key, nil
 }

@@ -33,7 +33,7 @@ type Log interface {
 
 // Keys says whose key a secret is: keys.Set.
 type Keys interface {
-	Verify(secret string, now time.Time) (keys.Key, error)
+	Verify(secret string, now time.Time) (*keys.Key, error)
 }
 
 // Catalog says what can be called and what it costs: catalog.Catalog.

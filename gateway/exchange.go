@@ -83,7 +83,7 @@ func (g *Gateway) serve(c client) http.HandlerFunc {
 // place takes a place among the requests of the key's org, and then one among all: so
 // what is turned away never stands in another org's way. It has not cost more than
 // its header.
-func (g *Gateway) place(c client, r *http.Request) (key keys.Key, leave func(), e *apiError) {
+func (g *Gateway) place(c client, r *http.Request) (key *keys.Key, leave func(), e *apiError) {
 	if key, e = g.authenticate(c, r, g.config.Now()); e != nil {
 		return key, nil, e
 	}
@@ -100,7 +100,7 @@ func (g *Gateway) place(c client, r *http.Request) (key keys.Key, leave func(), 
 }
 
 // enter decides whether the request is let in. Nothing is recorded before it is.
-func (x *exchange) enter(w http.ResponseWriter, r *http.Request, key keys.Key) *apiError {
+func (x *exchange) enter(w http.ResponseWriter, r *http.Request, key *keys.Key) *apiError {
 	body, e := x.gateway.readBody(w, r)
 	if e != nil {
 		return e
@@ -129,7 +129,7 @@ func (x *exchange) enter(w http.ResponseWriter, r *http.Request, key keys.Key) *
 
 // admissible checks what is asked for, and stamps what the decision rests on:
 // model, price version and time.
-func (x *exchange) admissible(key keys.Key) *apiError {
+func (x *exchange) admissible(key *keys.Key) *apiError {
 	g, id, name := x.gateway, x.estimate.ID, x.request.model
 	var ok bool
 	if x.model, ok = g.config.Catalog.Resolve(name); !ok || !x.model.Enabled {

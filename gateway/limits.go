@@ -140,7 +140,7 @@ func orElse(n, def uint64) uint64 {
 // reserve takes the request's upper bound from the limits: by the length of the
 // prompt, or by a count where that matters. The headers of the hold, or of the
 // refusal, are set on the answer.
-func (x *exchange) reserve(ctx context.Context, key keys.Key, h http.Header) *apiError {
+func (x *exchange) reserve(ctx context.Context, key *keys.Key, h http.Header) *apiError {
 	limiter := x.gateway.config.Limiter
 	if limiter == nil {
 		return nil
@@ -174,7 +174,7 @@ func (x *exchange) reserve(ctx context.Context, key keys.Key, h http.Header) *ap
 }
 
 // ask claims a prompt of so many tokens, and what may follow, from the limits.
-func (x *exchange) ask(ctx context.Context, limiter Limiter, key keys.Key, prompt uint64) (Hold, error) {
+func (x *exchange) ask(ctx context.Context, limiter Limiter, key *keys.Key, prompt uint64) (Hold, error) {
 	claim, err := x.claim(key, prompt)
 	if err != nil {
 		x.log().Warn("a request may cost more than can be recorded", "error", err)
@@ -186,9 +186,9 @@ func (x *exchange) ask(ctx context.Context, limiter Limiter, key keys.Key, promp
 }
 
 // claim is the most that the request can use with a prompt of so many tokens.
-func (x *exchange) claim(key keys.Key, prompt uint64) (Claim, error) {
+func (x *exchange) claim(key *keys.Key, prompt uint64) (Claim, error) {
 	prompt, completion := x.withDocuments(prompt), x.completionBound()
-	c := Claim{Key: &key, Model: x.model.ID, At: x.estimate.OccurredAt, RequestID: x.estimate.ID, Tokens: prompt + completion, Cost: zeroCost}
+	c := Claim{Key: key, Model: x.model.ID, At: x.estimate.OccurredAt, RequestID: x.estimate.ID, Tokens: prompt + completion, Cost: zeroCost}
 	if key.Sandbox {
 		return c, nil
 	}

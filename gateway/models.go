@@ -57,11 +57,11 @@ func (g *Gateway) models(w http.ResponseWriter, r *http.Request) {
 }
 
 // allows reports whether a key and its org's plan have a model.
-func (g *Gateway) allows(key keys.Key, model string) bool {
+func (g *Gateway) allows(key *keys.Key, model string) bool {
 	return key.AllowsModel(model) && (g.config.Plans == nil || g.config.Plans.AllowsModel(key.OrgID, model, g.config.Now()))
 }
 
-func (g *Gateway) callable(m catalog.Model, key keys.Key) bool {
+func (g *Gateway) callable(m catalog.Model, key *keys.Key) bool {
 	if len(g.routes.Load().of(m, key.Sandbox)) == 0 {
 		return false
 	}
@@ -74,7 +74,7 @@ func (g *Gateway) callable(m catalog.Model, key keys.Key) bool {
 
 // price is that in force, if it is one that the org can be billed in; else
 // catalog.ErrNoPrice.
-func (g *Gateway) price(key keys.Key, model string, at time.Time) (catalog.Price, error) {
+func (g *Gateway) price(key *keys.Key, model string, at time.Time) (catalog.Price, error) {
 	p, err := g.config.Catalog.PriceAt(model, at)
 	if err != nil || g.config.Plans == nil {
 		return p, err

@@ -74,7 +74,7 @@ type billingAccountResponse struct {
 }
 
 // account serves GET /api/v1/billing/account.
-func (s *Server) account(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
+func (s *Server) account(w http.ResponseWriter, r *http.Request, caller *keys.Key) error {
 	org, err := s.config.Orgs.Org(caller.OrgID)
 	if err != nil {
 		return err

@@ -63,13 +63,13 @@ type teamResponse struct {
 }
 
 // byCaller says who commands, and why.
-func (s *Server) byCaller(caller keys.Key, reason string) billing.By {
+func (s *Server) byCaller(caller *keys.Key, reason string) billing.By {
 	return billing.By{Actor: actorOf(caller), Reason: reason, At: s.config.Now()}
 }
 
 // createOrg serves POST /admin/v1/orgs. The id follows from the idempotency key,
 // so the ledger itself keeps the same request from making a second org.
-func (s *Server) createOrg(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
+func (s *Server) createOrg(w http.ResponseWriter, r *http.Request, caller *keys.Key) error {
 	var req orgRequest
 	again, err := s.readCommand(w, r, caller, &req)
 	if err != nil {
@@ -115,7 +115,7 @@ func checkName(name string) validationErrors {
 const nameBytesMax = 256
 
 // createTeam serves POST /admin/v1/orgs/{org_id}/teams.
-func (s *Server) createTeam(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
+func (s *Server) createTeam(w http.ResponseWriter, r *http.Request, caller *keys.Key) error {
 	org, err := pathID(r, "org_id")
 	if err != nil {
 		return err
@@ -187,7 +187,7 @@ func newPriceResponse(p catalog.Price) priceResponse {
 
 // publishPrice serves POST /admin/v1/prices. A version is known by its model and
 // start: the same again is the version that there is.
-func (s *Server) publishPrice(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
+func (s *Server) publishPrice(w http.ResponseWriter, r *http.Request, caller *keys.Key) error {
 	var req priceRequest
 	if _, err := s.readCommand(w, r, caller, &req); err != nil {
 		return err
@@ -233,7 +233,7 @@ type invoiceRunResponse struct {
 
 // runInvoices serves POST /admin/v1/invoices/run. A run closes each period once,
 // however often it is asked for.
-func (s *Server) runInvoices(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
+func (s *Server) runInvoices(w http.ResponseWriter, r *http.Request, caller *keys.Key) error {
 	p := queryOf(r)
 	at, ok := p.instant(asOf)
 	key := p.idempotencyKey(r)

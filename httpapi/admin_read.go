@@ -36,7 +36,7 @@ func pageOf[T any](p page, all []T) []T {
 }
 
 // listOrgs serves GET /admin/v1/orgs, oldest first.
-func (s *Server) listOrgs(w http.ResponseWriter, r *http.Request, _ keys.Key) error {
+func (s *Server) listOrgs(w http.ResponseWriter, r *http.Request, _ *keys.Key) error {
 	p := queryOf(r)
 	page := p.page(adminPageSize)
 	if err := p.err(); err != nil {
@@ -53,7 +53,7 @@ func (s *Server) listOrgs(w http.ResponseWriter, r *http.Request, _ keys.Key) er
 }
 
 // listTeams serves GET /admin/v1/orgs/{org_id}/teams, oldest first.
-func (s *Server) listTeams(w http.ResponseWriter, r *http.Request, _ keys.Key) error {
+func (s *Server) listTeams(w http.ResponseWriter, r *http.Request, _ *keys.Key) error {
 	org, err := pathID(r, "org_id")
 	if err != nil {
 		return err
@@ -79,7 +79,7 @@ func (s *Server) listTeams(w http.ResponseWriter, r *http.Request, _ keys.Key) e
 var priceModel = param{kind: textParam, name: "model", doc: "Only versions of this model, by its standard id. Default: of all."}
 
 // listPrices serves GET /admin/v1/prices: every version, of a model the oldest first.
-func (s *Server) listPrices(w http.ResponseWriter, r *http.Request, _ keys.Key) error {
+func (s *Server) listPrices(w http.ResponseWriter, r *http.Request, _ *keys.Key) error {
 	p := queryOf(r)
 	model, page := p.text(priceModel), p.page(adminPageSize)
 	if err := p.err(); err != nil {

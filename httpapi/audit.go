@@ -41,7 +41,7 @@ type auditResponse struct {
 }
 
 // audit serves GET /api/v1/audit.
-func (s *Server) audit(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
+func (s *Server) audit(w http.ResponseWriter, r *http.Request, caller *keys.Key) error {
 	v, ok, err := s.config.Audits.Verdict(r.Context(), caller.OrgID)
 	if err != nil {
 		return unavailable(err)
@@ -90,7 +90,7 @@ var linePageSize = pageSize(bounds{def: 100, min: 1, max: 1000})
 // line of usage has the events that it sums up, a tier those that its charge
 // covers, all tiers together: which of them fall into one tier nothing says. Other
 // lines come from terms and other lines, and have none.
-func (s *Server) lineEvents(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
+func (s *Server) lineEvents(w http.ResponseWriter, r *http.Request, caller *keys.Key) error {
 	n, err := pathNumber(r, "n")
 	if err != nil {
 		return err

@@ -11,7 +11,7 @@ import (
 
 // authorised is a handler for a caller whose token has the route's scope. The
 // caller is an argument, so that a query without an org does not compile.
-type authorised func(w http.ResponseWriter, r *http.Request, caller keys.Key) error
+type authorised func(w http.ResponseWriter, r *http.Request, caller *keys.Key) error
 
 // with lets a request through to h if its token has the scope.
 func (s *Server) with(scope keys.Scope, h authorised) handler {
@@ -42,27 +42,27 @@ func unauthenticated(detail string) *apiError {
 }
 
 // authenticate says whose token the request carries. Errors never name the token.
-func (s *Server) authenticate(r *http.Request) (keys.Key, error) {
+func (s *Server) authenticate(r *http.Request) (*keys.Key, error) {
 	headers := r.Header.Values("Authorization")
 	if len(headers) == 0 {
-		return keys.Key{}, unauthenticated("not authenticated: send Authorization: Bearer <token>")
+		return nil, unauthenticated("not authenticated: send Authorization: Bearer <token>")
 	}
 	scheme, token, _ := strings.Cut(headers[0], " ")
 	token = strings.TrimSpace(token)
 	if len(headers) > 1 || !strings.EqualFold(scheme, "Bearer") || token == "" {
-		return keys.Key{}, unauthenticated("invalid authorization header: send Authorization: Bearer <token>, once")
+		return nil, unauthenticated("invalid authorization header: send Authorization: Bearer <token>, once")
 	}
 	key, err := s.config.Keys.Verify(token, s.config.Now())
 	switch {
 	case err == nil:
 		return key, nil
 	case errors.Is(err, keys.ErrDisabledKey):
-		return keys.Key{}, &apiError{status: http.StatusForbidden, detail: "this token is disabled"}
+		return nil, &apiError{status: http.StatusForbidden, detail: "this token is disabled"}
 	case errors.Is(err, keys.ErrExpiredKey):
-		return keys.Key{}, unauthenticated("this token has expired")
+		return nil, unauthenticated("this token has expired")
 	case errors.Is(err, keys.ErrMalformedKey), errors.Is(err, keys.ErrUnknownKey):
-		return keys.Key{}, unauthenticated("invalid token")
+		return nil, unauthenticated("invalid token")
 	default:
-		return keys.Key{}, fmt.Errorf("verify a token: %w", err)
+		return nil, fmt.Errorf("verify a token: %w", err)
 	}
 }

@@ -75,7 +75,7 @@ type creditLimitResponse struct {
 }
 
 // byLimiter is byCaller for what admission keeps; the request says why.
-func (s *Server) byLimiter(caller keys.Key) admission.By {
+func (s *Server) byLimiter(caller *keys.Key) admission.By {
 	by := s.byCaller(caller, "")
 	return admission.By{Actor: by.Actor, At: by.At}
 }
@@ -89,8 +89,8 @@ type account struct {
 
 // accountOfPath is the account in the path. It returns a not-found error for a team
 // or key that is not the org's.
-func (s *Server) accountOfPath(scope admission.Scope) func(*http.Request, keys.Key) (account, error) {
-	return func(r *http.Request, caller keys.Key) (account, error) {
+func (s *Server) accountOfPath(scope admission.Scope) func(*http.Request, *keys.Key) (account, error) {
+	return func(r *http.Request, caller *keys.Key) (account, error) {
 		org, err := s.orgOfPath(r, caller)
 		if err != nil {
 			return account{}, err
@@ -191,7 +191,7 @@ func (s *Server) creditLimit(org billing.Org) (answer creditLimitResponse, err e
 // answers as GET does.
 func shownAndSet[About, Req, Answer any](
 	s *Server, path, what, title, example string,
-	about func(*http.Request, keys.Key) (About, error),
+	about func(*http.Request, *keys.Key) (About, error),
 	set func(context.Context, About, *Req, admission.By) error,
 	show func(About) (Answer, error),
 ) []route {
@@ -212,14 +212,14 @@ func shownAndSet[About, Req, Answer any](
 		writeJSON(w, http.StatusOK, answer)
 		return nil
 	}
-	get.serve = func(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
+	get.serve = func(w http.ResponseWriter, r *http.Request, caller *keys.Key) error {
 		of, err := about(r, caller)
 		if err != nil {
 			return err
 		}
 		return shown(w, of)
 	}
-	put.serve = func(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
+	put.serve = func(w http.ResponseWriter, r *http.Request, caller *keys.Key) error {
 		of, err := about(r, caller)
 		if err != nil {
 			return err

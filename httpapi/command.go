@@ -27,14 +27,14 @@ type order[Req any] struct {
 // returns is our own fault.
 func ordered[About, Req, Result, Answer any](
 	s *Server, at route,
-	about func(*http.Request, keys.Key) (About, error),
+	about func(*http.Request, *keys.Key) (About, error),
 	carryOut func(context.Context, About, *order[Req]) (billing.Outcome[Result], error),
 	show func(About, *Result) (Answer, error),
 ) route {
 	var req Req
 	var answer Answer
 	at.body.of, at.answer.of = req, answer
-	at.serve = func(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
+	at.serve = func(w http.ResponseWriter, r *http.Request, caller *keys.Key) error {
 		of, err := about(r, caller)
 		if err != nil {
 			return err
@@ -60,7 +60,7 @@ func ordered[About, Req, Result, Answer any](
 	return at
 }
 
-func readOrder[Req any](s *Server, w http.ResponseWriter, r *http.Request, caller keys.Key) (*order[Req], error) {
+func readOrder[Req any](s *Server, w http.ResponseWriter, r *http.Request, caller *keys.Key) (*order[Req], error) {
 	p := queryOf(r)
 	o, key := &order[Req]{}, p.idempotencyKey(r)
 	if err := p.err(); err != nil {
@@ -88,16 +88,16 @@ func (g given) reason() (text string, err error) {
 const replayedHeader = "Idempotency-Replayed"
 
 // subject says which org a request is about.
-type subject func(r *http.Request, caller keys.Key) (uuid.UUID, error)
+type subject func(r *http.Request, caller *keys.Key) (uuid.UUID, error)
 
 // ofCaller is the org of the token: that of every route that is not the operator's.
-func ofCaller(_ *http.Request, caller keys.Key) (uuid.UUID, error) { return caller.OrgID, nil }
+func ofCaller(_ *http.Request, caller *keys.Key) (uuid.UUID, error) { return caller.OrgID, nil }
 
 // ofPath is the org in the path of an operator's route.
-func ofPath(r *http.Request, _ keys.Key) (uuid.UUID, error) { return pathID(r, "org_id") }
+func ofPath(r *http.Request, _ *keys.Key) (uuid.UUID, error) { return pathID(r, "org_id") }
 
 // ofInvoice is the org of the invoice in the path of an operator's route.
-func (s *Server) ofInvoice(r *http.Request, _ keys.Key) (uuid.UUID, error) {
+func (s *Server) ofInvoice(r *http.Request, _ *keys.Key) (uuid.UUID, error) {
 	id, err := pathID(r, "invoice_id")
 	if err != nil {
 		return uuid.Nil, err
@@ -106,7 +106,7 @@ func (s *Server) ofInvoice(r *http.Request, _ keys.Key) (uuid.UUID, error) {
 }
 
 // orgOfPath is the org in the path of an operator's route.
-func (s *Server) orgOfPath(r *http.Request, _ keys.Key) (billing.Org, error) {
+func (s *Server) orgOfPath(r *http.Request, _ *keys.Key) (billing.Org, error) {
 	id, err := pathID(r, "org_id")
 	if err != nil {
 		return billing.Org{}, err
@@ -115,7 +115,7 @@ func (s *Server) orgOfPath(r *http.Request, _ keys.Key) (billing.Org, error) {
 }
 
 // invoiceOfPath is the invoice in the path of an operator's route.
-func (s *Server) invoiceOfPath(r *http.Request, caller keys.Key) (*ledger.Invoice, error) {
+func (s *Server) invoiceOfPath(r *http.Request, caller *keys.Key) (*ledger.Invoice, error) {
 	org, err := s.ofInvoice(r, caller)
 	if err != nil {
 		return nil, err
@@ -125,7 +125,7 @@ func (s *Server) invoiceOfPath(r *http.Request, caller keys.Key) (*ledger.Invoic
 }
 
 // ofNothing is for commands whose path names nothing.
-func ofNothing(*http.Request, keys.Key) (struct{}, error) { return struct{}{}, nil }
+func ofNothing(*http.Request, *keys.Key) (struct{}, error) { return struct{}{}, nil }
 
 // refused says which rule of the ledger a command breaks.
 func refused(err error) error {

@@ -145,7 +145,7 @@ type changeItem struct {
 
 // listed serves a page of what is kept of an org, newest first.
 func listed[T, Item any](s *Server, of subject, read func(org uuid.UUID, page, pageSize int) ([]T, int, error), item func(v T, currency string) Item) authorised {
-	return func(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
+	return func(w http.ResponseWriter, r *http.Request, caller *keys.Key) error {
 		id, err := of(r, caller)
 		if err != nil {
 			return err
@@ -193,7 +193,7 @@ func (s *Server) listChanges(of subject) authorised {
 
 // getCreditNote serves GET …/credit-notes/{credit_note_id}, as JSON or PDF.
 func (s *Server) getCreditNote(of subject) authorised {
-	return func(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
+	return func(w http.ResponseWriter, r *http.Request, caller *keys.Key) error {
 		org, err := of(r, caller)
 		if err != nil {
 			return err

@@ -85,7 +85,7 @@ type dailyTrend struct {
 
 // dashboard serves GET /api/v1/obs/dashboard: the last range_days days of the
 // org's time zone, today included.
-func (s *Server) dashboard(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
+func (s *Server) dashboard(w http.ResponseWriter, r *http.Request, caller *keys.Key) error {
 	p := queryOf(r)
 	days, view := p.integer(rangeDays), p.choice(viewMode)
 	if err := p.err(); err != nil {

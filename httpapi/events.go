@@ -41,7 +41,7 @@ type rejected struct {
 // after any doubt the same request can be repeated. Accepted events are durable
 // when the answer is 202; a request that cannot be parsed, or has too many events,
 // is refused whole.
-func (s *Server) postEvents(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
+func (s *Server) postEvents(w http.ResponseWriter, r *http.Request, caller *keys.Key) error {
 	batch, err := isBatch(r)
 	if err != nil {
 		return err

@@ -24,7 +24,7 @@ type linePrice priceResponse
 
 // explainLine serves GET …/invoices/{invoice_id}/lines/{n}/explain.
 func (s *Server) explainLine(of subject) authorised {
-	return func(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
+	return func(w http.ResponseWriter, r *http.Request, caller *keys.Key) error {
 		org, err := of(r, caller)
 		if err != nil {
 			return err

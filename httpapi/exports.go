@@ -54,7 +54,7 @@ func (s *Server) selection(r *http.Request, orgID uuid.UUID) (x documents.Select
 // exported serves an export: write does it. Nothing is out before the first rows
 // are, so that what keeps it from being made can still be said.
 func (s *Server) exported(of subject, name string, write func(ctx context.Context, w io.Writer, x documents.Selection) error) authorised {
-	return func(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
+	return func(w http.ResponseWriter, r *http.Request, caller *keys.Key) error {
 		org, err := of(r, caller)
 		if err != nil {
 			return err

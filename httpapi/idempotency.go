@@ -46,7 +46,7 @@ func (p *params) idempotencyKey(r *http.Request) string {
 // claim names a command by who sent it, where to, and the key; empty without one.
 type claim string
 
-func claimOf(r *http.Request, caller keys.Key, key string) claim {
+func claimOf(r *http.Request, caller *keys.Key, key string) claim {
 	if key == "" {
 		return ""
 	}
@@ -112,7 +112,7 @@ func (c *claims) claim(name claim, p print) error {
 
 // readCommand reads the body of an operator's command and claims its key. A body
 // that the schema refuses claims nothing.
-func (s *Server) readCommand(w http.ResponseWriter, r *http.Request, caller keys.Key, v any) (claim, error) {
+func (s *Server) readCommand(w http.ResponseWriter, r *http.Request, caller *keys.Key, v any) (claim, error) {
 	p := queryOf(r)
 	key := p.idempotencyKey(r)
 	if err := p.err(); err != nil {

@@ -186,7 +186,7 @@ var invoicesPageSize = pageSize(bounds{def: 20, min: 1, max: 100})
 
 // listInvoices serves GET …/invoices, newest first.
 func (s *Server) listInvoices(of subject) authorised {
-	return func(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
+	return func(w http.ResponseWriter, r *http.Request, caller *keys.Key) error {
 		org, err := of(r, caller)
 		if err != nil {
 			return err
@@ -221,7 +221,7 @@ func (s *Server) listInvoices(of subject) authorised {
 
 // getInvoice serves GET …/invoices/{invoice_id}.
 func (s *Server) getInvoice(of subject) authorised {
-	return func(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
+	return func(w http.ResponseWriter, r *http.Request, caller *keys.Key) error {
 		org, err := of(r, caller)
 		if err != nil {
 			return err
@@ -237,7 +237,7 @@ func (s *Server) getInvoice(of subject) authorised {
 
 // upcomingInvoice serves GET /api/v1/billing/invoices/upcoming: the current
 // period as if it ended now. A period with nothing to bill so far is a draft of zero.
-func (s *Server) upcomingInvoice(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
+func (s *Server) upcomingInvoice(w http.ResponseWriter, r *http.Request, caller *keys.Key) error {
 	mark, err := s.vouch(r.Context(), w, caller.OrgID)
 	if err != nil {
 		return err
@@ -253,7 +253,7 @@ func (s *Server) upcomingInvoice(w http.ResponseWriter, r *http.Request, caller 
 }
 
 // listDrafts serves GET /api/v1/billing/invoices/drafts.
-func (s *Server) listDrafts(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
+func (s *Server) listDrafts(w http.ResponseWriter, r *http.Request, caller *keys.Key) error {
 	if _, err := s.vouch(r.Context(), w, caller.OrgID); err != nil {
 		return err
 	}

@@ -65,12 +65,12 @@ type keyUpdateRequest struct {
 	TPMLimit      uint64   `json:"tpm_limit,omitempty" nullable:"true" minimum:"1" maximum:"1000000000000" doc:"Null: no limit."`
 }
 
-func (s *Server) newKeyResponse(k keys.Key, secret string) keyResponse {
+func (s *Server) newKeyResponse(k *keys.Key, secret string) keyResponse {
 	r := keyResponse{
 		ID: k.ID, OrgID: k.OrgID, TeamID: idOrNull(k.TeamID), Name: k.Name, KeyPrefix: k.Prefix,
 		ModelsAllowed: append([]string{}, k.ModelsAllowed...), AllowedIPs: append([]string{}, k.AllowedIPStrings()...),
 		RPMLimit: limitOrNull(k.RPMLimit), TPMLimit: limitOrNull(k.TPMLimit), IsSandbox: k.Sandbox,
-		ExpiresAt: instantOrNull(k.ExpiresAt), RotateGraceUntil: instantOrNull(k.RotateGraceUntil),
+		ExpiresAt: instantOrNull(k.ExpiresAt), RotateGraceUntil: instantOrNull(k.RotateGraceUntil()),
 		Status: keyStatus(k.StatusAt(s.config.Now())), CreatedAt: instant(k.CreatedAt),
 	}
 	if secret != "" {
@@ -97,10 +97,10 @@ func instantOrNull(t time.Time) *string {
 // keyOf is the API key that the path names, if it is the caller's org's. The routes
 // of keys know no management tokens: whoever may write keys must not rotate a token
 // that may more, and so get it.
-func (s *Server) keyOf(r *http.Request, caller keys.Key) (keys.Key, error) {
+func (s *Server) keyOf(r *http.Request, caller *keys.Key) (*keys.Key, error) {
 	id, err := pathID(r, "key_id")
 	if err != nil {
-		return keys.Key{}, err
+		return nil, err
 	}
 	k, err := s.config.KeyCommands.Get(caller.OrgID, id)
 	if err == nil && !k.IsAPIKey() {
@@ -110,14 +110,14 @@ func (s *Server) keyOf(r *http.Request, caller keys.Key) (keys.Key, error) {
 }
 
 // actorOf is how the caller is recorded.
-func actorOf(caller keys.Key) string { return "key:" + caller.ID.String() }
+func actorOf(caller *keys.Key) string { return "key:" + caller.ID.String() }
 
 // keysPageSize is as large as it can be by default: whoever knows of no pages has all
 // keys of nearly every org.
 var keysPageSize = pageSize(bounds{def: 100, min: 1, max: 100})
 
 // listKeys serves GET /api/v1/gateway/keys.
-func (s *Server) listKeys(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
+func (s *Server) listKeys(w http.ResponseWriter, r *http.Request, caller *keys.Key) error {
 	p := queryOf(r)
 	page := p.page(keysPageSize)
 	if err := p.err(); err != nil {
@@ -134,7 +134,7 @@ func (s *Server) listKeys(w http.ResponseWriter, r *http.Request, caller keys.Ke
 }
 
 // getKey serves GET /api/v1/gateway/keys/{key_id}.
-func (s *Server) getKey(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
+func (s *Server) getKey(w http.ResponseWriter, r *http.Request, caller *keys.Key) error {
 	k, err := s.keyOf(r, caller)
 	if err != nil {
 		return err
@@ -144,7 +144,7 @@ func (s *Server) getKey(w http.ResponseWriter, r *http.Request, caller keys.Key)
 }
 
 // createKey serves POST /api/v1/gateway/keys.
-func (s *Server) createKey(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
+func (s *Server) createKey(w http.ResponseWriter, r *http.Request, caller *keys.Key) error {
 	var req keyCreateRequest
 	if _, err := s.readBody(w, r, &req); err != nil {
 		return err
@@ -199,7 +199,7 @@ func (s *Server) standardModels(names []string) ([]string, error) {
 }
 
 // updateKey serves PUT /api/v1/gateway/keys/{key_id}.
-func (s *Server) updateKey(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
+func (s *Server) updateKey(w http.ResponseWriter, r *http.Request, caller *keys.Key) error {
 	k, err := s.keyOf(r, caller)
 	if err != nil {
 		return err
@@ -237,7 +237,7 @@ func (s *Server) updateKey(w http.ResponseWriter, r *http.Request, caller keys.K
 }
 
 // deleteKey serves DELETE /api/v1/gateway/keys/{key_id}.
-func (s *Server) deleteKey(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
+func (s *Server) deleteKey(w http.ResponseWriter, r *http.Request, caller *keys.Key) error {
 	k, err := s.keyOf(r, caller)
 	if err != nil {
 		return err
@@ -255,7 +255,7 @@ var graceHours = param{
 }
 
 // rotateKey serves PUT /api/v1/gateway/keys/{key_id}/rotate.
-func (s *Server) rotateKey(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
+func (s *Server) rotateKey(w http.ResponseWriter, r *http.Request, caller *keys.Key) error {
 	k, err := s.keyOf(r, caller)
 	if err != nil {
 		return err
@@ -270,13 +270,13 @@ func (s *Server) rotateKey(w http.ResponseWriter, r *http.Request, caller keys.K
 	if err != nil {
 		return commandError(err, "query")
 	}
-	writeJSON(w, http.StatusOK, keyRotateResponse{ID: k.ID, Key: secret, KeyPrefix: k.Prefix, RotateGraceUntil: instantOrNull(k.RotateGraceUntil)})
+	writeJSON(w, http.StatusOK, keyRotateResponse{ID: k.ID, Key: secret, KeyPrefix: k.Prefix, RotateGraceUntil: instantOrNull(k.RotateGraceUntil())})
 	return nil
 }
 
 // switchKey serves PUT /api/v1/gateway/keys/{key_id}/disable and …/enable.
-func (s *Server) switchKey(change func(context.Context, keys.Appender, keys.ChangeInput) (keys.Key, error)) authorised {
-	return func(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
+func (s *Server) switchKey(change func(context.Context, keys.Appender, keys.ChangeInput) (*keys.Key, error)) authorised {
+	return func(w http.ResponseWriter, r *http.Request, caller *keys.Key) error {
 		k, err := s.keyOf(r, caller)
 		if err != nil {
 			return err

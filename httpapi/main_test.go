@@ -209,8 +209,8 @@ type tenant struct {
 	team   billing.Team
 	token  string // usage:read, billing:read
 	ingest string
-	key    keys.Key // a chat key
-	chat   string   // its secret
+	key    *keys.Key // a chat key
+	chat   string    // its secret
 }
 
 func (r *rig) tenant(name, zone string) tenant {

@@ -58,7 +58,7 @@ func whenOrNull(t *time.Time) *string {
 }
 
 // listModels serves GET /api/v1/gateway/models.
-func (s *Server) listModels(w http.ResponseWriter, _ *http.Request, _ keys.Key) error {
+func (s *Server) listModels(w http.ResponseWriter, _ *http.Request, _ *keys.Key) error {
 	list := modelListResponse{Items: []modelInfo{}}
 	for _, m := range s.config.Catalog.ModelsAt(s.config.Now()) {
 		list.Items = append(list.Items, newModelInfo(m))

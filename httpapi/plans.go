@@ -84,7 +84,7 @@ func newPlanDetail(p billing.Plan) planDetailResponse {
 
 // plan serves GET …/plan: the plan in force now.
 func (s *Server) plan(of subject) authorised {
-	return func(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
+	return func(w http.ResponseWriter, r *http.Request, caller *keys.Key) error {
 		org, err := of(r, caller)
 		if err != nil {
 			return err
@@ -328,7 +328,7 @@ func newPlanPublished(_ struct{}, p *billing.Published) (publishedPlan, error) {
 }
 
 // listPlans serves GET /admin/v1/plans: the newest version of each, by code.
-func (s *Server) listPlans(w http.ResponseWriter, r *http.Request, _ keys.Key) error {
+func (s *Server) listPlans(w http.ResponseWriter, r *http.Request, _ *keys.Key) error {
 	p := queryOf(r)
 	page := p.page(adminPageSize)
 	if err := p.err(); err != nil {
@@ -347,7 +347,7 @@ func (s *Server) listPlans(w http.ResponseWriter, r *http.Request, _ keys.Key) e
 var planVersion = param{kind: integerParam, name: "plan_version", bounds: bounds{def: 0, min: 0, max: 1_000_000}, doc: "Default: 0, the newest."}
 
 // getPlan serves GET /admin/v1/plans/{code}.
-func (s *Server) getPlan(w http.ResponseWriter, r *http.Request, _ keys.Key) error {
+func (s *Server) getPlan(w http.ResponseWriter, r *http.Request, _ *keys.Key) error {
 	code, err := pathCode(r, "code", planCodeForm)
 	if err != nil {
 		return err

@@ -135,7 +135,7 @@ func (s *Server) profileOf(org billing.Org, p *billing.Profile) (profileResponse
 }
 
 // getProfile serves GET /admin/v1/orgs/{org_id}/billing-profile: the one in force now.
-func (s *Server) getProfile(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
+func (s *Server) getProfile(w http.ResponseWriter, r *http.Request, caller *keys.Key) error {
 	org, err := s.orgOfPath(r, caller)
 	if err != nil {
 		return err
@@ -187,7 +187,7 @@ func (s *Server) setLegalEntity(ctx context.Context, code string, o *order[legal
 }
 
 // entityOfPath is the code of a legal entity in the path.
-func entityOfPath(r *http.Request, _ keys.Key) (string, error) {
+func entityOfPath(r *http.Request, _ *keys.Key) (string, error) {
 	return pathCode(r, "code", legalEntityForm)
 }
 
@@ -196,7 +196,7 @@ func newEntitySet(_ string, e *billing.LegalEntity) (legalEntityResponse, error)
 }
 
 // getLegalEntity serves GET /admin/v1/legal-entities/{code}.
-func (s *Server) getLegalEntity(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
+func (s *Server) getLegalEntity(w http.ResponseWriter, r *http.Request, caller *keys.Key) error {
 	code, err := entityOfPath(r, caller)
 	if err != nil {
 		return err
@@ -210,7 +210,7 @@ func (s *Server) getLegalEntity(w http.ResponseWriter, r *http.Request, caller k
 }
 
 // listLegalEntities serves GET /admin/v1/legal-entities.
-func (s *Server) listLegalEntities(w http.ResponseWriter, _ *http.Request, _ keys.Key) error {
+func (s *Server) listLegalEntities(w http.ResponseWriter, _ *http.Request, _ *keys.Key) error {
 	list := []legalEntityResponse{}
 	for _, e := range s.config.Profiles.LegalEntities() {
 		list = append(list, newLegalEntity(e))

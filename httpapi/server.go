@@ -25,24 +25,24 @@ import (
 
 // Keys says whose token a secret is: keys.Set.
 type Keys interface {
-	Verify(secret string, now time.Time) (keys.Key, error)
+	Verify(secret string, now time.Time) (*keys.Key, error)
 	// Lookup returns keys.ErrUnknownKey also for a key of another org. Keys that were
 	// deleted are found: they have used something.
-	Lookup(org, id uuid.UUID) (keys.Key, error)
+	Lookup(org, id uuid.UUID) (*keys.Key, error)
 }
 
 // KeyCommands list and change keys: keys.Set. An *keys.FieldError says what is
 // wrong with a command.
 type KeyCommands interface {
 	// APIKeys are those of a page, oldest first, and how many there are in all.
-	APIKeys(org uuid.UUID, offset, most int) (part []keys.Key, total int)
+	APIKeys(org uuid.UUID, offset, most int) (part []*keys.Key, total int)
 	// Get returns keys.ErrUnknownKey also for a key of another org, or deleted.
-	Get(org, id uuid.UUID) (keys.Key, error)
-	Create(ctx context.Context, log keys.Appender, in keys.CreateInput) (keys.Key, string, error)
-	Update(ctx context.Context, log keys.Appender, in keys.UpdateInput) (keys.Key, error)
-	Rotate(ctx context.Context, log keys.Appender, in keys.RotateInput) (keys.Key, string, error)
-	Disable(ctx context.Context, log keys.Appender, in keys.ChangeInput) (keys.Key, error)
-	Enable(ctx context.Context, log keys.Appender, in keys.ChangeInput) (keys.Key, error)
+	Get(org, id uuid.UUID) (*keys.Key, error)
+	Create(ctx context.Context, log keys.Appender, in keys.CreateInput) (*keys.Key, string, error)
+	Update(ctx context.Context, log keys.Appender, in keys.UpdateInput) (*keys.Key, error)
+	Rotate(ctx context.Context, log keys.Appender, in keys.RotateInput) (*keys.Key, string, error)
+	Disable(ctx context.Context, log keys.Appender, in keys.ChangeInput) (*keys.Key, error)
+	Enable(ctx context.Context, log keys.Appender, in keys.ChangeInput) (*keys.Key, error)
 	Delete(ctx context.Context, log keys.Appender, in keys.ChangeInput) error
 }
 

@@ -19,7 +19,7 @@ import (
 // read model is asked once for each model, team or key that the request names.
 type terms struct {
 	server   *Server
-	caller   keys.Key
+	caller   *keys.Key
 	org      billing.Org
 	now      time.Time // of receipt
 	oldest   time.Time
@@ -40,7 +40,7 @@ type offer struct {
 	prices []catalog.Price // oldest first
 }
 
-func (s *Server) newTerms(caller keys.Key) (*terms, error) {
+func (s *Server) newTerms(caller *keys.Key) (*terms, error) {
 	org, err := s.config.Orgs.Org(caller.OrgID)
 	if err != nil {
 		return nil, err

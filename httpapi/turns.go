@@ -68,7 +68,7 @@ func (t *turns) giveBack(org uuid.UUID) {
 
 // let lets a request through to h when there is a turn for it.
 func (t *turns) let(h authorised) authorised {
-	return func(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
+	return func(w http.ResponseWriter, r *http.Request, caller *keys.Key) error {
 		if err := t.take(caller.OrgID); err != nil {
 			return err
 		}

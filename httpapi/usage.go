@@ -90,7 +90,7 @@ type usageRequest struct {
 }
 
 // usage serves GET /api/v1/obs/usage.
-func (s *Server) usage(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
+func (s *Server) usage(w http.ResponseWriter, r *http.Request, caller *keys.Key) error {
 	req, err := s.parseUsage(r, caller)
 	if err != nil {
 		return err
@@ -131,7 +131,7 @@ func (s *Server) usagePage(ctx context.Context, req usageRequest) (rows []usageR
 	return rows, total, unavailable(err)
 }
 
-func (s *Server) parseUsage(r *http.Request, caller keys.Key) (usageRequest, error) {
+func (s *Server) parseUsage(r *http.Request, caller *keys.Key) (usageRequest, error) {
 	org, err := s.config.Orgs.Org(caller.OrgID)
 	if err != nil {
 		return usageRequest{}, err

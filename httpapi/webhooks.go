@@ -83,7 +83,7 @@ type webhookUpdateRequest struct {
 }
 
 // byWebhook says who commands.
-func (s *Server) byWebhook(caller keys.Key) webhooks.By {
+func (s *Server) byWebhook(caller *keys.Key) webhooks.By {
 	return webhooks.By{Actor: actorOf(caller), At: s.config.Now()}
 }
 
@@ -119,7 +119,7 @@ func rootText(err error) string {
 }
 
 // listWebhooks serves GET /api/v1/webhooks, oldest first.
-func (s *Server) listWebhooks(w http.ResponseWriter, _ *http.Request, caller keys.Key) error {
+func (s *Server) listWebhooks(w http.ResponseWriter, _ *http.Request, caller *keys.Key) error {
 	list := webhookListResponse{Items: []webhookResponse{}, EventTypes: s.config.Webhooks.EventTypes()}
 	for _, e := range s.config.Webhooks.Endpoints(caller.OrgID) {
 		list.Items = append(list.Items, newWebhook(e, ""))
@@ -130,7 +130,7 @@ func (s *Server) listWebhooks(w http.ResponseWriter, _ *http.Request, caller key
 }
 
 // createWebhook serves POST /api/v1/webhooks.
-func (s *Server) createWebhook(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
+func (s *Server) createWebhook(w http.ResponseWriter, r *http.Request, caller *keys.Key) error {
 	var req webhookCreateRequest
 	again, err := s.readCommand(w, r, caller, &req)
 	if err != nil {
@@ -147,8 +147,8 @@ func (s *Server) createWebhook(w http.ResponseWriter, r *http.Request, caller ke
 }
 
 // onWebhook serves a route of the endpoint in the path.
-func (s *Server) onWebhook(serve func(w http.ResponseWriter, r *http.Request, caller keys.Key, id uuid.UUID) error) authorised {
-	return func(w http.ResponseWriter, r *http.Request, caller keys.Key) error {
+func (s *Server) onWebhook(serve func(w http.ResponseWriter, r *http.Request, caller *keys.Key, id uuid.UUID) error) authorised {
+	return func(w http.ResponseWriter, r *http.Request, caller *keys.Key) error {
 		id, err := pathID(r, "webhook_id")
 		if err != nil {
 			return err
@@ -161,7 +161,7 @@ func (s *Server) onWebhook(serve func(w http.ResponseWriter, r *http.Request, ca
 	}
 }
 
-func (s *Server) getWebhook(w http.ResponseWriter, _ *http.Request, caller keys.Key, id uuid.UUID) error {
+func (s *Server) getWebhook(w http.ResponseWriter, _ *http.Request, caller *keys.Key, id uuid.UUID) error {
 	e, err := s.config.Webhooks.Endpoint(caller.OrgID, id)
 	if err != nil {
 		return err
@@ -170,7 +170,7 @@ func (s *Server) getWebhook(w http.ResponseWriter, _ *http.Request, caller keys.
 	return nil
 }
 
-func (s *Server) updateWebhook(w http.ResponseWriter, r *http.Request, caller keys.Key, id uuid.UUID) error {
+func (s *Server) updateWebhook(w http.ResponseWriter, r *http.Request, caller *keys.Key, id uuid.UUID) error {
 	var req webhookUpdateRequest
 	if _, err := s.readBody(w, r, &req); err != nil {
 		return err
@@ -193,7 +193,7 @@ func (s *Server) updateWebhook(w http.ResponseWriter, r *http.Request, caller ke
 	return nil
 }
 
-func (s *Server) deleteWebhook(w http.ResponseWriter, r *http.Request, caller keys.Key, id uuid.UUID) error {
+func (s *Server) deleteWebhook(w http.ResponseWriter, r *http.Request, caller *keys.Key, id uuid.UUID) error {
 	if err := s.config.WebhookCommands.Delete(r.Context(), caller.OrgID, id, s.byWebhook(caller)); err != nil {
 		return err
 	}
@@ -203,7 +203,7 @@ func (s *Server) deleteWebhook(w http.ResponseWriter, r *http.Request, caller ke
 
 var webhookGrace = param{kind: integerParam, name: "grace_hours", bounds: bounds{def: 24, min: 0, max: 168}, doc: "How long the secrets before sign too."}
 
-func (s *Server) rotateWebhook(w http.ResponseWriter, r *http.Request, caller keys.Key, id uuid.UUID) error {
+func (s *Server) rotateWebhook(w http.ResponseWriter, r *http.Request, caller *keys.Key, id uuid.UUID) error {
 	p := queryOf(r)
 	hours := p.integer(webhookGrace)
 	if err := p.err(); err != nil {
@@ -221,7 +221,7 @@ type webhookMessageResponse struct {
 	MessageID string `json:"message_id" doc:"The header webhook-id of the message."`
 }
 
-func (s *Server) testWebhook(w http.ResponseWriter, r *http.Request, caller keys.Key, id uuid.UUID) error {
+func (s *Server) testWebhook(w http.ResponseWriter, r *http.Request, caller *keys.Key, id uuid.UUID) error {
 	message, err := s.config.WebhookCommands.Test(r.Context(), caller.OrgID, id, s.byWebhook(caller))
 	if err != nil {
 		return err
@@ -245,7 +245,7 @@ type webhookDelivery struct {
 
 var deliveryStatus = param{kind: choiceParam, name: "status", words: []string{"all", "waiting", "delivered", "dead"}, doc: "Only these."}
 
-func (s *Server) listDeliveries(w http.ResponseWriter, r *http.Request, caller keys.Key, id uuid.UUID) error {
+func (s *Server) listDeliveries(w http.ResponseWriter, r *http.Request, caller *keys.Key, id uuid.UUID) error {
 	p := queryOf(r)
 	page, status := p.page(invoicesPageSize), webhooks.Status(p.choice(deliveryStatus))
 	if err := p.err(); err != nil {
@@ -278,7 +278,7 @@ type webhookReplayResponse struct {
 	Messages int `json:"messages" minimum:"0" doc:"How many will be sent again."`
 }
 
-func (s *Server) replayWebhook(w http.ResponseWriter, r *http.Request, caller keys.Key, id uuid.UUID) error {
+func (s *Server) replayWebhook(w http.ResponseWriter, r *http.Request, caller *keys.Key, id uuid.UUID) error {
 	var req webhookReplayRequest
 	if _, err := s.readBody(w, r, &req); err != nil {
 		return err

@@ -93,7 +93,7 @@ func BenchmarkVerifyRefuses(b *testing.B) {
 }
 
 func BenchmarkAllowsIP(b *testing.B) {
-	k := keys.Key{}
+	k := keys.Grants{}
 	for i := range 16 {
 		p, err := keys.ParsePrefix(fmt.Sprintf("10.%d.0.0/16", i))
 		if err != nil {

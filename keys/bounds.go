@@ -31,7 +31,7 @@ func (b Bounds) complete() Bounds {
 
 // tenant is the keys of one org.
 type tenant struct {
-	keys map[uuid.UUID]*packed // deleted ones too
+	keys map[uuid.UUID]*state // deleted ones too
 	// seq is that of a record of the org's keys up to which all of them are applied.
 	seq  uint64
 	live [2]int // API keys and tokens that are not deleted
@@ -54,20 +54,20 @@ func kindOf(scopes []Scope) int {
 func (s *Set) tenant(org uuid.UUID) *tenant {
 	o := s.orgs[org]
 	if o == nil {
-		o = &tenant{keys: map[uuid.UUID]*packed{}}
+		o = &tenant{keys: map[uuid.UUID]*state{}}
 		s.orgs[org] = o
 	}
 	return o
 }
 
-func (o *tenant) put(p *packed) {
-	if old := o.keys[p.id]; old != nil && !old.deleted {
-		o.live[kindOf(old.grants.scopes)]--
+func (o *tenant) put(st *state) {
+	if old := o.keys[st.key.ID]; old != nil && !old.key.Deleted {
+		o.live[kindOf(old.key.Scopes)]--
 	}
-	if !p.deleted {
-		o.live[kindOf(p.grants.scopes)]++
+	if !st.key.Deleted {
+		o.live[kindOf(st.key.Scopes)]++
 	}
-	o.keys[p.id] = p
+	o.keys[st.key.ID] = st
 }
 
 // readTo notes that every record of an org's keys up to seq is applied.
@@ -143,43 +143,35 @@ func (s *Set) add(ctx context.Context, log Appender, r events.Record, d createdD
 }
 
 // List returns the keys of an org, oldest first, without deleted ones.
-func (s *Set) List(org uuid.UUID) []Key {
-	all := s.sorted(org, func(*packed) bool { return true })
-	list := make([]Key, len(all))
-	for i, p := range all {
-		list[i] = p.key()
-	}
-	return list
+func (s *Set) List(org uuid.UUID) []*Key {
+	return s.sorted(org, func(*Key) bool { return true })
 }
 
 // APIKeys returns a part of an org's API keys, and how many there are in all: at most
 // most of them from offset on, oldest first and by their ids among those of one age,
 // without deleted ones. A key that is made meanwhile comes last, by the clock of who
 // makes it.
-func (s *Set) APIKeys(org uuid.UUID, offset, most int) (part []Key, total int) {
-	all := s.sorted(org, func(p *packed) bool { return isAPIKey(p.grants.scopes) })
+func (s *Set) APIKeys(org uuid.UUID, offset, most int) (part []*Key, total int) {
+	all := s.sorted(org, func(k *Key) bool { return k.IsAPIKey() })
 	from := min(max(offset, 0), len(all))
-	for _, p := range all[from:min(from+max(most, 0), len(all))] {
-		part = append(part, p.key())
-	}
-	return part, len(all)
+	return all[from:min(from+max(most, 0), len(all))], len(all)
 }
 
 // sorted are the keys of an org that are not deleted, oldest first.
-func (s *Set) sorted(org uuid.UUID, with func(*packed) bool) []*packed {
+func (s *Set) sorted(org uuid.UUID, with func(*Key) bool) []*Key {
 	s.mu.RLock()
-	var list []*packed
+	var list []*Key
 	if o := s.orgs[org]; o != nil {
-		list = make([]*packed, 0, o.live[kindAPIKey]+o.live[kindToken])
-		for _, p := range o.keys {
-			if !p.deleted && with(p) {
-				list = append(list, p)
+		list = make([]*Key, 0, o.live[kindAPIKey]+o.live[kindToken])
+		for _, st := range o.keys {
+			if k := &st.key; !k.Deleted && with(k) {
+				list = append(list, k)
 			}
 		}
 	}
 	s.mu.RUnlock()
-	slices.SortFunc(list, func(a, b *packed) int {
-		return cmp.Or(cmp.Compare(a.created, b.created), slices.Compare(a.id[:], b.id[:]))
+	slices.SortFunc(list, func(a, b *Key) int {
+		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), slices.Compare(a.ID[:], b.ID[:]))
 	})
 	return list
 }

@@ -81,27 +81,30 @@ const (
 // the append's outcome is unknown a key may exist whose secret nobody has.
 // It returns a *FieldError if the input breaks a rule, ErrTooManyKeys if the org has
 // as many as it may, or events.ErrConflict if others kept changing the org's keys.
-func (s *Set) Create(ctx context.Context, log Appender, in CreateInput) (Key, string, error) {
+func (s *Set) Create(ctx context.Context, log Appender, in CreateInput) (*Key, string, error) {
 	now := s.now().UTC().Round(0)
 	if len(in.Scopes) == 0 {
 		in.Scopes = chatOnly
 	}
 	data, err := in.check(now)
 	if err != nil {
-		return Key{}, "", err
+		return nil, "", err
 	}
 	secret := mint(prefixFor(in.Scopes))
 	data.secretData = s.hashers[0].conceal(secret)
 	r, err := events.NewRecord(recordCreated, now, in.Actor, in.Reason, data)
 	if err != nil {
-		return Key{}, "", fmt.Errorf("create key: %w", err)
+		return nil, "", fmt.Errorf("create key: %w", err)
 	}
 	r.Subject = events.KeySubject(data.OrgID, data.ID)
 	if err := s.add(ctx, log, r, data); err != nil {
-		return Key{}, "", fmt.Errorf("create key: %w", err)
+		return nil, "", fmt.Errorf("create key: %w", err)
 	}
-	key, err := s.Get(data.OrgID, data.ID)
-	return key, secret, err
+	made, err := data.state(now) // as it was made: another may have changed it since, or deleted it
+	if err != nil {
+		return nil, "", fmt.Errorf("create key: %w", err)
+	}
+	return &made.key, secret, nil
 }
 
 // conceal is what a record says of a secret.
@@ -183,13 +186,13 @@ func checkLimit(field string, n uint64) error {
 // Update changes what the input gives; the same again writes nothing. It returns
 // ErrUnknownKey, a *FieldError, or events.ErrConflict if others kept changing
 // the key.
-func (s *Set) Update(ctx context.Context, log Appender, in UpdateInput) (Key, error) {
+func (s *Set) Update(ctx context.Context, log Appender, in UpdateInput) (*Key, error) {
 	want, err := in.check()
 	if err != nil {
-		return Key{}, err
+		return nil, err
 	}
 	return s.decide(ctx, log, ChangeInput{in.OrgID, in.ID, in.Actor, in.Reason}, func(st *state) (*change, error) {
-		d := want.without(st.key)
+		d := want.without(&st.key)
 		if d == (updatedData{identity: want.identity}) {
 			return nil, nil
 		}
@@ -232,7 +235,7 @@ func orZero(n *uint64) uint64 {
 }
 
 // without leaves out what the key says already.
-func (d updatedData) without(k Key) updatedData {
+func (d updatedData) without(k *Key) updatedData {
 	if d.Name != nil && *d.Name == k.Name {
 		d.Name = nil
 	}
@@ -254,16 +257,16 @@ func (d updatedData) without(k Key) updatedData {
 // Disable switches a key off from now on. It returns ErrUnknownKey, or
 // events.ErrConflict if others kept changing the key. A key that is off stays off
 // without a further record.
-func (s *Set) Disable(ctx context.Context, log Appender, in ChangeInput) (Key, error) {
+func (s *Set) Disable(ctx context.Context, log Appender, in ChangeInput) (*Key, error) {
 	return s.setDisabled(ctx, log, in, true)
 }
 
 // Enable undoes Disable; the errors are the same. It does not prolong a key.
-func (s *Set) Enable(ctx context.Context, log Appender, in ChangeInput) (Key, error) {
+func (s *Set) Enable(ctx context.Context, log Appender, in ChangeInput) (*Key, error) {
 	return s.setDisabled(ctx, log, in, false)
 }
 
-func (s *Set) setDisabled(ctx context.Context, log Appender, in ChangeInput, disabled bool) (Key, error) {
+func (s *Set) setDisabled(ctx context.Context, log Appender, in ChangeInput, disabled bool) (*Key, error) {
 	typ := recordEnabled
 	if disabled {
 		typ = recordDisabled
@@ -297,7 +300,7 @@ type change struct {
 // writer was first. A decision to write nothing, or a refusal, counts only if it
 // was made on the newest record: who disables a key that another replica has just
 // enabled must not be told that it is off already.
-func (s *Set) decide(ctx context.Context, log Appender, in ChangeInput, decision func(*state) (*change, error)) (Key, error) {
+func (s *Set) decide(ctx context.Context, log Appender, in ChangeInput, decision func(*state) (*change, error)) (*Key, error) {
 	subject := events.KeySubject(in.OrgID, in.ID)
 	for range attemptsMax {
 		var seq uint64
@@ -315,25 +318,25 @@ func (s *Set) decide(ctx context.Context, log Appender, in ChangeInput, decision
 				return s.Lookup(in.OrgID, in.ID)
 			}
 			if !errors.Is(err, events.ErrConflict) {
-				return Key{}, err
+				return nil, err
 			}
 		} else {
 			last, _, lookErr := log.LastOn(ctx, subject)
 			if lookErr != nil {
-				return Key{}, fmt.Errorf("look at key %s: %w", in.ID, lookErr)
+				return nil, fmt.Errorf("look at key %s: %w", in.ID, lookErr)
 			}
 			if last.Seq <= seq && err != nil {
-				return Key{}, err
+				return nil, err
 			}
 			if last.Seq <= seq {
-				return st.key, nil
+				return &st.key, nil
 			}
 		}
-		if err := s.reread(ctx, func() bool { p := s.packed(in.OrgID, in.ID); return p != nil && p.seq > seq }); err != nil {
-			return Key{}, fmt.Errorf("change key %s: %w", in.ID, err)
+		if err := s.reread(ctx, func() bool { st := s.held(in.OrgID, in.ID); return st != nil && st.seq > seq }); err != nil {
+			return nil, fmt.Errorf("change key %s: %w", in.ID, err)
 		}
 	}
-	return Key{}, fmt.Errorf("change key %s: others were first %d times: %w", in.ID, attemptsMax, events.ErrConflict)
+	return nil, fmt.Errorf("change key %s: others were first %d times: %w", in.ID, attemptsMax, events.ErrConflict)
 }
 
 // reread waits for the record that another writer was first with.

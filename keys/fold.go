@@ -147,22 +147,38 @@ func (s *Set) applyCreated(r events.Record) error {
 	if err := onItsSubject(r, d.identity); err != nil {
 		return err
 	}
-	current, err := d.secretData.hashed()
+	st, err := d.state(r.At)
 	if err != nil {
 		return err
 	}
-	st := state{seq: r.Seq, current: current, key: Key{
-		ID: d.ID, OrgID: d.OrgID, TeamID: d.TeamID, Name: d.Name, Prefix: d.Prefix,
-		ModelsAllowed: d.ModelsAllowed, Scopes: d.Scopes, Sandbox: d.Sandbox,
-		AllowedIPs: d.AllowedIPs, RPMLimit: d.RPMLimit, TPMLimit: d.TPMLimit,
-		ExpiresAt: d.ExpiresAt, CreatedAt: r.At.Round(0),
-	}}
+	st.seq = r.Seq
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.packed(d.OrgID, d.ID) != nil {
+	if s.held(d.OrgID, d.ID) != nil {
 		return nil
 	}
-	return s.put(&st)
+	return s.put(st)
+}
+
+// state is that of the new key.
+func (d *createdData) state(at time.Time) (*state, error) {
+	current, err := d.secretData.hashed()
+	if err != nil {
+		return nil, err
+	}
+	return newState(Key{
+		ID: d.ID, OrgID: d.OrgID, TeamID: d.TeamID, Name: d.Name, Prefix: d.Prefix, Sandbox: d.Sandbox,
+		Grants:   shared(Grants{ModelsAllowed: d.ModelsAllowed, Scopes: d.Scopes, AllowedIPs: d.AllowedIPs}),
+		RPMLimit: d.RPMLimit, TPMLimit: d.TPMLimit, ExpiresAt: d.ExpiresAt, CreatedAt: at.Round(0),
+	}, current), nil
+}
+
+// shared is g, or what is the same and there already.
+func shared(g Grants) *Grants {
+	if isAPIKey(g.Scopes) && len(g.ModelsAllowed) == 0 && len(g.AllowedIPs) == 0 {
+		return plain
+	}
+	return &g
 }
 
 // change applies a record to a key that exists: f edits a copy of its state.
@@ -172,29 +188,28 @@ func (s *Set) change(r events.Record, id identity, f func(next *state) error) er
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p := s.packed(id.OrgID, id.ID)
-	if p == nil {
+	old := s.held(id.OrgID, id.ID)
+	if old == nil {
 		return unknown(id.ID)
 	}
-	if r.Seq <= p.seq {
+	if r.Seq <= old.seq {
 		return nil
 	}
-	old := p.unpack()
-	next := old
+	next := newState(old.key, old.current)
 	next.seq = r.Seq
 	if !old.key.Deleted {
-		if err := f(&next); err != nil {
+		if err := f(next); err != nil {
 			return err
 		}
 	}
 	// What replaces comes before what ends: at no moment is a secret refused that is
 	// good before and after.
-	if err := s.put(&next); err != nil {
+	if err := s.put(next); err != nil {
 		return err
 	}
 	for _, h := range old.secrets() {
 		if h != next.current && h != next.previous() {
-			s.index.remove(&h, p)
+			s.index.remove(&h, old)
 		}
 	}
 	return nil
@@ -209,10 +224,10 @@ func (s *Set) wake() {
 }
 
 func (st *state) previous() hashed {
-	if st.rotated == nil {
+	if st.key.rotated == nil {
 		return hashed{}
 	}
-	return st.rotated.previous
+	return st.key.rotated.previous
 }
 
 // secrets are those listed in the index.
@@ -229,13 +244,12 @@ func (st *state) secrets() []hashed {
 // put puts a state in place and makes the key findable by its live secrets. The
 // caller holds the lock.
 func (s *Set) put(st *state) error {
-	p := st.pack()
 	for _, h := range st.secrets() {
-		if err := s.index.put(&h, p); err != nil {
+		if err := s.index.put(&h, st); err != nil {
 			return err
 		}
 	}
-	s.tenant(p.org).put(p)
+	s.tenant(st.key.OrgID).put(st)
 	s.wake()
 	return nil
 }
@@ -245,12 +259,14 @@ func (d updatedData) apply(next *state) error {
 	if d.Name != nil {
 		k.Name = *d.Name
 	}
+	granted := *k.Grants
 	if d.ModelsAllowed != nil {
-		k.ModelsAllowed = *d.ModelsAllowed
+		granted.ModelsAllowed = *d.ModelsAllowed
 	}
 	if d.AllowedIPs != nil {
-		k.AllowedIPs = *d.AllowedIPs
+		granted.AllowedIPs = *d.AllowedIPs
 	}
+	k.Grants = shared(granted)
 	if d.RPMLimit != nil {
 		k.RPMLimit = *d.RPMLimit
 	}
@@ -271,7 +287,7 @@ func (d rotatedData) apply(at time.Time, next *state) error {
 		return fmt.Errorf("its salt is not hexadecimal")
 	}
 	r := &rotated{at: at, grace: d.GraceUntil.Sub(at), salt: salt, request: d.Request}
-	if old := next.rotated; old != nil {
+	if old := next.key.rotated; old != nil {
 		r.earlier = old.earlier
 		if old.request != uuid.Nil {
 			r.earlier = append(r.earlier[:len(r.earlier):len(r.earlier)], old.request)
@@ -280,7 +296,7 @@ func (d rotatedData) apply(at time.Time, next *state) error {
 	if r.grace > 0 {
 		r.previous, r.graceUntil = next.current, d.GraceUntil
 	}
-	next.key.Prefix, next.current, next.rotated = d.Prefix, current, r
+	next.key.Prefix, next.key.rotated, next.current = d.Prefix, r, current
 	return nil
 }
 
@@ -290,12 +306,9 @@ func applyStatus(typ string) func(next *state) error {
 			next.key.Disabled = typ == recordDisabled
 			return nil
 		}
-		k := next.key
-		next.current, next.rotated = hashed{}, nil
-		next.key = Key{
-			ID: k.ID, OrgID: k.OrgID, TeamID: k.TeamID, Name: k.Name, Prefix: k.Prefix, Sandbox: k.Sandbox,
-			ExpiresAt: k.ExpiresAt, CreatedAt: k.CreatedAt, Deleted: true,
-		}
+		k := &next.key
+		next.current = hashed{}
+		k.Deleted, k.Disabled, k.rotated, k.Grants, k.RPMLimit, k.TPMLimit = true, false, nil, nothing, 0, 0
 		return nil
 	}
 }

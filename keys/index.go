@@ -31,11 +31,11 @@ type shard struct {
 	_     [8]byte
 }
 
-// slot is free when p is nil. The tag is not the whole digest and decides
+// slot is free when st is nil. The tag is not the whole digest and decides
 // nothing: the digest is compared in the key, in constant time.
 type slot struct {
 	tag uint64
-	p   *packed
+	st  *state
 }
 
 func (d *digest) tag() uint64 { return binary.LittleEndian.Uint64(d[:]) }
@@ -47,7 +47,7 @@ func (s *shard) home(tag uint64) int { return int(tag>>shardBits) & (len(s.slots
 func (s *shard) after(i int) int { return (i + 1) & (len(s.slots) - 1) }
 
 // find is the key that accepts a digest at an instant, or nil.
-func (x *index) find(pepperVersion int32, d *digest, now time.Time) *packed {
+func (x *index) find(pepperVersion int32, d *digest, now time.Time) *state {
 	tag := d.tag()
 	s := x.shard(tag)
 	s.mu.RLock()
@@ -55,9 +55,9 @@ func (x *index) find(pepperVersion int32, d *digest, now time.Time) *packed {
 	if s.used == 0 {
 		return nil
 	}
-	for i := s.home(tag); s.slots[i].p != nil; i = s.after(i) {
-		if s.slots[i].tag == tag && s.slots[i].p.accepts(pepperVersion, d, now) {
-			return s.slots[i].p
+	for i := s.home(tag); s.slots[i].st != nil; i = s.after(i) {
+		if s.slots[i].tag == tag && s.slots[i].st.accepts(pepperVersion, d, now) {
+			return s.slots[i].st
 		}
 	}
 	return nil
@@ -65,7 +65,7 @@ func (x *index) find(pepperVersion int32, d *digest, now time.Time) *packed {
 
 // put makes a key findable by one of its secrets, in place of what was known of
 // that key. Two keys with one secret are no accident, and an error.
-func (x *index) put(h *hashed, p *packed) error {
+func (x *index) put(h *hashed, st *state) error {
 	tag := h.digest.tag()
 	s := x.shard(tag)
 	s.mu.Lock()
@@ -74,20 +74,20 @@ func (x *index) put(h *hashed, p *packed) error {
 		s.grow()
 	}
 	i := s.home(tag)
-	for ; s.slots[i].p != nil; i = s.after(i) {
+	for ; s.slots[i].st != nil; i = s.after(i) {
 		other := s.slots[i]
 		if other.tag != tag {
 			continue
 		}
-		if other.p.id == p.id {
-			s.slots[i].p = p
+		if other.st.key.ID == st.key.ID {
+			s.slots[i].st = st
 			return nil
 		}
-		if hmac.Equal(other.p.current[:], h.digest[:]) {
-			return fmt.Errorf("its secret is that of key %s", other.p.id)
+		if hmac.Equal(other.st.current.digest[:], h.digest[:]) {
+			return fmt.Errorf("its secret is that of key %s", other.st.key.ID)
 		}
 	}
-	s.slots[i] = slot{tag, p}
+	s.slots[i] = slot{tag, st}
 	s.used++
 	return nil
 }
@@ -96,11 +96,11 @@ func (s *shard) grow() {
 	old := s.slots
 	s.slots = make([]slot, max(slotsMin, 2*len(old)))
 	for _, o := range old {
-		if o.p == nil {
+		if o.st == nil {
 			continue
 		}
 		i := s.home(o.tag)
-		for s.slots[i].p != nil {
+		for s.slots[i].st != nil {
 			i = s.after(i)
 		}
 		s.slots[i] = o
@@ -108,7 +108,7 @@ func (s *shard) grow() {
 }
 
 // remove ends a secret of a key.
-func (x *index) remove(h *hashed, p *packed) {
+func (x *index) remove(h *hashed, st *state) {
 	tag := h.digest.tag()
 	s := x.shard(tag)
 	s.mu.Lock()
@@ -117,14 +117,14 @@ func (x *index) remove(h *hashed, p *packed) {
 		return
 	}
 	i := s.home(tag)
-	for ; s.slots[i].tag != tag || s.slots[i].p == nil || s.slots[i].p.id != p.id; i = s.after(i) {
-		if s.slots[i].p == nil {
+	for ; s.slots[i].tag != tag || s.slots[i].st == nil || s.slots[i].st.key.ID != st.key.ID; i = s.after(i) {
+		if s.slots[i].st == nil {
 			return
 		}
 	}
 	// A hole would cut those behind it off from their home: move back each that may
 	// not stay behind it.
-	for j := s.after(i); s.slots[j].p != nil; j = s.after(j) {
+	for j := s.after(i); s.slots[j].st != nil; j = s.after(j) {
 		home := s.home(s.slots[j].tag)
 		if mask := len(s.slots) - 1; (j-home)&mask >= (j-i)&mask {
 			s.slots[i] = s.slots[j]

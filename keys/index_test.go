@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/google/uuid"
 	"pgregory.net/rapid"
@@ -14,14 +15,14 @@ import (
 func TestIndexLikeAMap(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var x index
-		want := make(map[digest]*packed)
-		draw := func(t *rapid.T) (h hashed, p *packed) {
+		want := make(map[digest]*state)
+		draw := func(t *rapid.T) (h hashed, p *state) {
 			h.pepperVersion = 1
 			n := rapid.IntRange(0, 60).Draw(t, "key")
 			tag := uint64(n%20)<<shardBits | uint64(n%2) | uint64(n%3)<<40
 			binary.LittleEndian.PutUint64(h.digest[:], tag)
 			h.digest[31] = byte(n)
-			return h, &packed{current: h.digest, pepperVersion: 1, id: uuid.UUID{byte(n), 1}}
+			return h, newState(Key{ID: uuid.UUID{byte(n), 1}}, h)
 		}
 		t.Repeat(map[string]func(*rapid.T){
 			"put": func(t *rapid.T) {
@@ -38,7 +39,7 @@ func TestIndexLikeAMap(t *testing.T) {
 			},
 			"take another's": func(t *rapid.T) {
 				h, p := draw(t)
-				p.id = uuid.UUID{9, 9, 9}
+				p.key.ID = uuid.UUID{9, 9, 9}
 				if want[h.digest] != nil && x.put(&h, p) == nil {
 					t.Fatal("two keys have one secret")
 				}
@@ -62,4 +63,17 @@ func TestIndexLikeAMap(t *testing.T) {
 			},
 		})
 	})
+}
+
+// TestStateInCacheLines: what a request looks at is together. Where a state begins is
+// the allocator's: at a multiple of its size, if that is a power of two.
+func TestStateInCacheLines(t *testing.T) {
+	const line = 64
+	var st state
+	if size := unsafe.Sizeof(st); size != 4*line {
+		t.Errorf("a state takes %d bytes", size)
+	}
+	if end := unsafe.Offsetof(st.key) + unsafe.Offsetof(st.key.Memo) + unsafe.Sizeof(st.key.Memo); end > 3*line {
+		t.Errorf("what a request looks at ends at %d", end)
+	}
 }

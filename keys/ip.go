@@ -65,11 +65,11 @@ func parseAllowedIPs(texts []string) ([]netip.Prefix, error) {
 // AllowsIP reports whether the key may be used from an address. IPv4-mapped
 // addresses count as IPv4, zones are ignored. The zero address, somebody
 // unknown, is allowed only where everybody is.
-func (k Key) AllowsIP(a netip.Addr) bool {
-	if len(k.AllowedIPs) == 0 {
+func (g *Grants) AllowsIP(a netip.Addr) bool {
+	if len(g.AllowedIPs) == 0 {
 		return true
 	}
-	return containsIP(k.AllowedIPs, a)
+	return containsIP(g.AllowedIPs, a)
 }
 
 func containsIP(list []netip.Prefix, a netip.Addr) bool {
@@ -79,9 +79,9 @@ func containsIP(list []netip.Prefix, a netip.Addr) bool {
 
 // AllowedIPStrings are the allowed addresses and CIDRs, as ParsePrefix reads
 // them: a single address without its length. Never nil.
-func (k Key) AllowedIPStrings() []string {
-	texts := make([]string, len(k.AllowedIPs))
-	for i, p := range k.AllowedIPs {
+func (g *Grants) AllowedIPStrings() []string {
+	texts := make([]string, len(g.AllowedIPs))
+	for i, p := range g.AllowedIPs {
 		texts[i] = p.String()
 		if p.IsSingleIP() {
 			texts[i] = p.Addr().String()

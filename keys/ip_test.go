@@ -48,7 +48,7 @@ func TestAllowsIP(t *testing.T) {
 		{"2001:db8::1", "2001:DB8:0:0::1", true},
 		{"fe80::/10", "fe80::1%eth0", true}, // a link-local peer carries its zone
 	} {
-		k := keys.Key{}
+		k := keys.Grants{}
 		if x.allowed != "" {
 			for text := range strings.SplitSeq(x.allowed, ",") {
 				p, err := keys.ParsePrefix(text)
@@ -85,7 +85,7 @@ func TestAllowedIPsReadBack(t *testing.T) {
 		a, _ := netip.AddrFromSlice(raw)
 		a = a.Unmap()
 		p := netip.PrefixFrom(a, rapid.IntRange(0, a.BitLen()).Draw(t, "bits")).Masked()
-		k := keys.Key{AllowedIPs: []netip.Prefix{p}}
+		k := keys.Grants{AllowedIPs: []netip.Prefix{p}}
 		got, err := keys.ParsePrefix(k.AllowedIPStrings()[0])
 		if err != nil || got != p {
 			t.Fatalf("%s shows as %v and reads as %v, %v", p, k.AllowedIPStrings(), got, err)
@@ -94,7 +94,7 @@ func TestAllowedIPsReadBack(t *testing.T) {
 			t.Fatalf("%s does not allow %s", p, a)
 		}
 	})
-	if s := (keys.Key{}).AllowedIPStrings(); s == nil || len(s) > 0 {
+	if s := (&keys.Grants{}).AllowedIPStrings(); s == nil || len(s) > 0 {
 		t.Errorf("no list shows as %#v", s)
 	}
 }

@@ -58,38 +58,59 @@ const (
 	StatusDeleted  Status = "deleted"
 )
 
-// Key is an API key without its secret. Its slices are shared: do not modify them.
+// Key is an API key without its secret, as of one of its records. Keys are shared
+// between all who ask for them, and so are their grants: do not modify them. The order
+// of the fields is that of their use, see state.
 type Key struct {
+	Sandbox  bool // talks to the simulated provider and is never billed
+	Disabled bool
+	Deleted  bool
+
 	ID     uuid.UUID
 	OrgID  uuid.UUID
 	TeamID uuid.UUID
-	Name   string
-	Prefix string // the first characters of the newest secret, to recognise it by
 
-	ModelsAllowed []string // standard model ids; empty means every model
-	Scopes        []Scope
-	Sandbox       bool           // talks to the simulated provider and is never billed
-	AllowedIPs    []netip.Prefix // masked, never IPv4-mapped; empty means from anywhere
-	RPMLimit      uint64         // requests a minute; 0 means no limit of its own
-	TPMLimit      uint64         // tokens a minute; 0 means no limit of its own
-
+	RPMLimit  uint64    // requests a minute; 0 means no limit of its own
+	TPMLimit  uint64    // tokens a minute; 0 means no limit of its own
 	ExpiresAt time.Time // whole microseconds; zero means never
-	// RotateGraceUntil is when the secret before the newest stops, also once that is
-	// past; zero if the key was never rotated, or last without grace.
-	RotateGraceUntil time.Time
-	Disabled         bool
-	Deleted          bool
-	CreatedAt        time.Time
+	*Grants             // never nil for a key of a Set
 
 	// Memo is room for what admission found for the key, so that the next request of
-	// it need not look again; it is empty again after each change of the key. Nil
-	// unless the key comes from Verify.
-	Memo *atomic.Value
+	// it need not look again; it is empty again after each change of the key. Nil for a
+	// key that comes from no Set.
+	Memo *atomic.Value `json:"-"`
+
+	Name      string
+	Prefix    string // the first characters of the newest secret, to recognise it by
+	CreatedAt time.Time
+
+	rotated *rotated
+}
+
+// Grants are what a key may do; most keys have the same.
+type Grants struct {
+	ModelsAllowed []string // standard model ids; empty means every model
+	Scopes        []Scope
+	AllowedIPs    []netip.Prefix // masked, never IPv4-mapped; empty means from anywhere
+}
+
+var (
+	plain   = &Grants{Scopes: chatOnly} // of all keys that chat, with any model and from anywhere
+	nothing = &Grants{}                 // of deleted keys
+)
+
+// RotateGraceUntil is when the secret before the newest stops, also once that is
+// past; zero if the key was never rotated, or last without grace.
+func (k *Key) RotateGraceUntil() time.Time {
+	if k.rotated == nil {
+		return time.Time{}
+	}
+	return k.rotated.graceUntil
 }
 
 // StatusAt is the key's status at an instant. Deleted wins over disabled, which
 // wins over expired.
-func (k Key) StatusAt(now time.Time) Status {
+func (k *Key) StatusAt(now time.Time) Status {
 	switch {
 	case k.Deleted:
 		return StatusDeleted
@@ -103,16 +124,16 @@ func (k Key) StatusAt(now time.Time) Status {
 }
 
 // Has reports whether the key was given a scope.
-func (k Key) Has(s Scope) bool { return slices.Contains(k.Scopes, s) }
+func (g *Grants) Has(s Scope) bool { return slices.Contains(g.Scopes, s) }
 
 // IsAPIKey tells an API key, which chats and no more, from a management token.
-func (k Key) IsAPIKey() bool { return isAPIKey(k.Scopes) }
+func (g *Grants) IsAPIKey() bool { return isAPIKey(g.Scopes) }
 
 func isAPIKey(scopes []Scope) bool { return len(scopes) == 1 && scopes[0] == ScopeChat }
 
 // AllowsModel reports whether the key may use a model, by its standard id.
-func (k Key) AllowsModel(id string) bool {
-	return len(k.ModelsAllowed) == 0 || slices.Contains(k.ModelsAllowed, id)
+func (g *Grants) AllowsModel(id string) bool {
+	return len(g.ModelsAllowed) == 0 || slices.Contains(g.ModelsAllowed, id)
 }
 
 var (

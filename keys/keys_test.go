@@ -82,7 +82,7 @@ func replay(t *testing.T, log *events.Log, s *keys.Set) (raw []byte) {
 	return raw
 }
 
-func create(t *testing.T, s *keys.Set, log keys.Appender, in keys.CreateInput) (keys.Key, string) {
+func create(t *testing.T, s *keys.Set, log keys.Appender, in keys.CreateInput) (*keys.Key, string) {
 	t.Helper()
 	if in.OrgID == uuid.Nil {
 		in.OrgID = events.NewID()
@@ -96,6 +96,15 @@ func create(t *testing.T, s *keys.Set, log keys.Appender, in keys.CreateInput) (
 		t.Fatal(err)
 	}
 	return k, secret
+}
+
+// textOf is all that a key or keys show.
+func textOf(v any) string {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
 }
 
 func TestLifeOfAKey(t *testing.T) {
@@ -138,7 +147,7 @@ func TestLifeOfAKey(t *testing.T) {
 		if got, err := set.Verify(secret, now); err != nil || got.ID != k.ID {
 			t.Errorf("after a replay: %+v, %v", got, err)
 		}
-		if list := set.List(k.OrgID); len(list) != 1 || fmt.Sprint(list[0]) != fmt.Sprint(k) {
+		if list := set.List(k.OrgID); len(list) != 1 || textOf(list[0]) != textOf(k) {
 			t.Errorf("list after a replay: %+v, want %+v", list, k)
 		}
 	}
@@ -334,7 +343,47 @@ func TestConcurrentUse(t *testing.T) {
 	}
 	wg.Wait()
 	list := s.List(org)
-	if len(list) != 21 || !slices.IsSortedFunc(list, func(a, b keys.Key) int { return a.CreatedAt.Compare(b.CreatedAt) }) {
+	if len(list) != 21 || !slices.IsSortedFunc(list, func(a, b *keys.Key) int { return a.CreatedAt.Compare(b.CreatedAt) }) {
 		t.Errorf("%d keys, or not in order", len(list))
+	}
+}
+
+// hastyLog lets somebody delete a key before who made it is told.
+type hastyLog struct {
+	keys.Appender
+	end func(ctx context.Context, made events.Record) error
+}
+
+func (l *hastyLog) Append(ctx context.Context, as ...events.Append) ([]uint64, error) {
+	seqs, err := l.Appender.Append(ctx, as...)
+	if err == nil && as[0].Record.Type == "key.created" {
+		made := as[0].Record
+		made.Seq = seqs[0]
+		err = l.end(ctx, made)
+	}
+	return seqs, err
+}
+
+// A key that others delete at once was made all the same: its secret, which nobody
+// gets again, comes with it.
+func TestCreateAndDeletedAtOnce(t *testing.T) {
+	log, s, org := openLog(t), newSet(t, pepper1), events.NewID()
+	hasty := &hastyLog{Appender: log, end: func(ctx context.Context, made events.Record) error {
+		if err := s.Apply(made); err != nil {
+			return err
+		}
+		for _, k := range s.List(org) {
+			if err := s.Delete(ctx, log, keys.ChangeInput{OrgID: k.OrgID, ID: k.ID, Actor: "another"}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}}
+	k, secret, err := s.Create(t.Context(), hasty, keys.CreateInput{OrgID: org, Name: "short-lived", Actor: "test"})
+	if err != nil || k.Deleted || !strings.HasPrefix(secret, k.Prefix) {
+		t.Fatalf("made %+v, %v", k, err)
+	}
+	if _, err := s.Verify(secret, now); !errors.Is(err, keys.ErrUnknownKey) {
+		t.Errorf("the deleted key: %v", err)
 	}
 }

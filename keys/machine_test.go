@@ -296,10 +296,10 @@ func (m *machine) rotate(t *rapid.T) {
 	k.mustEqual(t, got)
 }
 
-func (k *modelKey) mustEqual(t *rapid.T, got keys.Key) {
+func (k *modelKey) mustEqual(t *rapid.T, got *keys.Key) {
 	same := got.ID == k.id && got.OrgID == k.org && got.Name == k.name && slices.Equal(got.ModelsAllowed, k.models) &&
 		slices.Equal(got.AllowedIPStrings(), k.ips) && got.RPMLimit == k.rpm && got.TPMLimit == k.tpm && got.ExpiresAt.Equal(k.expires) &&
-		got.Disabled == k.disabled && !got.Deleted && strings.HasPrefix(k.current, got.Prefix) && got.RotateGraceUntil.Equal(k.until)
+		got.Disabled == k.disabled && !got.Deleted && strings.HasPrefix(k.current, got.Prefix) && got.RotateGraceUntil().Equal(k.until)
 	if !same {
 		t.Fatalf("the key is %+v, the model %+v", got, k)
 	}
@@ -325,7 +325,7 @@ func (m *machine) check(t *rapid.T) {
 	for name, s := range map[string]*keys.Set{"first": m.sets[0], "second": m.sets[1], "fresh": fresh} {
 		for org := range 2 {
 			id := uuid.UUID{byte(org + 1)}
-			if got, want := fmt.Sprint(s.List(id)), fmt.Sprint(fresh.List(id)); got != want {
+			if got, want := textOf(s.List(id)), textOf(fresh.List(id)); got != want {
 				t.Fatalf("%s lists %s, fresh %s", name, got, want)
 			}
 		}

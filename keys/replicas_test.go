@@ -89,7 +89,7 @@ func TestChangesAreEffectiveEverywhere(t *testing.T) {
 	says := func(secret string, want error) func() bool {
 		return func() bool { _, err := b.Verify(secret, now); return errors.Is(err, want) }
 	}
-	must := func(_ keys.Key, err error) {
+	must := func(_ *keys.Key, err error) {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
@@ -126,7 +126,7 @@ func TestRestartInTheMiddleOfAGrace(t *testing.T) {
 	k, first := create(t, s, log, keys.CreateInput{})
 	in := keys.RotateInput{OrgID: k.OrgID, ID: k.ID, Grace: 24 * time.Hour, IdempotencyKey: "again", Actor: "test"}
 	rotated, second, err := s.Rotate(t.Context(), log, in)
-	if err != nil || rotated.ID != k.ID || !rotated.RotateGraceUntil.Equal(now.Add(24*time.Hour)) {
+	if err != nil || rotated.ID != k.ID || !rotated.RotateGraceUntil().Equal(now.Add(24*time.Hour)) {
 		t.Fatalf("%+v, %v", rotated, err)
 	}
 	closeAll()
@@ -144,7 +144,7 @@ func TestRestartInTheMiddleOfAGrace(t *testing.T) {
 		}
 	}
 	again := replica(t, log, func() time.Time { return clock })
-	if key, secret, err := again.Rotate(t.Context(), log, in); err != nil || secret != second || key.RotateGraceUntil != rotated.RotateGraceUntil {
+	if key, secret, err := again.Rotate(t.Context(), log, in); err != nil || secret != second || key.RotateGraceUntil() != rotated.RotateGraceUntil() {
 		t.Errorf("the answer asked for again after a restart: %+v, %v, the same secret: %t", key, err, secret == second)
 	}
 	// Rotating again within the grace ends the oldest at once.
@@ -313,7 +313,7 @@ func TestManyWritersOneKey(t *testing.T) {
 	end, _ := log.LedgerEnd(t.Context())
 	got, _ := a.Get(k.OrgID, k.ID)
 	want, _ := fresh.Get(k.OrgID, k.ID)
-	if end != 26 || got.RPMLimit != want.RPMLimit || got.RotateGraceUntil != want.RotateGraceUntil {
+	if end != 26 || got.RPMLimit != want.RPMLimit || got.RotateGraceUntil() != want.RotateGraceUntil() {
 		t.Errorf("%d records, want 26; %+v here, %+v from the ledger", end, got, want)
 	}
 }

@@ -50,9 +50,9 @@ type RotateInput struct {
 // key is never forgotten: it rotates a key at most once.
 //
 // Other errors are those of Update.
-func (s *Set) Rotate(ctx context.Context, log Appender, in RotateInput) (Key, string, error) {
+func (s *Set) Rotate(ctx context.Context, log Appender, in RotateInput) (*Key, string, error) {
 	if err := in.check(); err != nil {
-		return Key{}, "", err
+		return nil, "", err
 	}
 	var secret string
 	key, err := s.decide(ctx, log, ChangeInput{in.OrgID, in.ID, in.Actor, in.Reason}, func(st *state) (*change, error) {
@@ -77,7 +77,7 @@ func (s *Set) Rotate(ctx context.Context, log Appender, in RotateInput) (Key, st
 		return &change{recordRotated, now, d}, nil
 	})
 	if err != nil {
-		return Key{}, "", err
+		return nil, "", err
 	}
 	return key, secret, nil
 }
@@ -107,10 +107,10 @@ func (in RotateInput) request() uuid.UUID {
 // repeated gives the secret of a rotation that was done before, or "" if the call
 // is not a repetition.
 func (s *Set) repeated(st *state, in RotateInput, now time.Time) (string, error) {
-	if in.IdempotencyKey == "" || st.rotated == nil {
+	if in.IdempotencyKey == "" || st.key.rotated == nil {
 		return "", nil
 	}
-	request, r := in.request(), st.rotated
+	request, r := in.request(), st.key.rotated
 	if slices.Contains(r.earlier, request) {
 		return "", fmt.Errorf("rotate key %s: %w: another rotation has followed it", in.ID, ErrIdempotencyKeyUsed)
 	}

@@ -74,7 +74,7 @@ func (o *operator) known() {
 	}
 }
 
-func (o *operator) key(in keys.CreateInput) (keys.Key, string) {
+func (o *operator) key(in keys.CreateInput) (*keys.Key, string) {
 	o.t.Helper()
 	in.OrgID, in.TeamID, in.Name, in.Actor = o.first.OrgID, o.first.TeamID, "key", "test"
 	k, secret, err := o.node.Keys.Create(context.Background(), o.node.Log, in)

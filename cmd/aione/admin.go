@@ -318,7 +318,7 @@ func (c *adminKeyOnCmd) Run(ctx context.Context, g *globals, out *output, admin 
 }
 
 func (c *keyRef) change(ctx context.Context, g *globals, out *output, admin *adminCmd,
-	how func(*keys.Set, context.Context, keys.Appender, keys.ChangeInput) (keys.Key, error)) error {
+	how func(*keys.Set, context.Context, keys.Appender, keys.ChangeInput) (*keys.Key, error)) error {
 	s, err := g.admin(ctx, out, admin.Reason)
 	if err != nil {
 		return err

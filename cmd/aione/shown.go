@@ -30,12 +30,12 @@ type shownKey struct {
 	RotateGraceUntil time.Time      `json:"rotate_grace_until,omitzero"`
 }
 
-func newShownKey(k keys.Key, now time.Time) shownKey {
+func newShownKey(k *keys.Key, now time.Time) shownKey {
 	return shownKey{
 		ID: k.ID, OrgID: k.OrgID, TeamID: k.TeamID, Name: k.Name, Prefix: k.Prefix, Scopes: k.Scopes,
 		ModelsAllowed: append([]string{}, k.ModelsAllowed...), AllowedIPs: append([]netip.Prefix{}, k.AllowedIPs...),
 		RPMLimit: k.RPMLimit, TPMLimit: k.TPMLimit, Sandbox: k.Sandbox, Status: k.StatusAt(now),
-		CreatedAt: k.CreatedAt, ExpiresAt: k.ExpiresAt, RotateGraceUntil: k.RotateGraceUntil,
+		CreatedAt: k.CreatedAt, ExpiresAt: k.ExpiresAt, RotateGraceUntil: k.RotateGraceUntil(),
 	}
 }
 
