@@ -17,6 +17,7 @@ type Claim struct {
 	Key       *keys.Key // not kept
 	Model     string
 	At        time.Time       // when it occurred: decides the month it counts in
+	Now       time.Time       // Config.Now of a moment ago, with its monotonic reading; zero: it is read
 	RequestID uuid.UUID       // the usage event's id
 	Tokens    uint64          // upper bound: prompt + most it may complete
 	Cost      decimal.Decimal // upper bound at the price in force; zero for sandbox

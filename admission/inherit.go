@@ -101,7 +101,7 @@ func (o *org) inherit(holds []*hold) {
 			switch {
 			case m == nil || m.lease == nil:
 			case h.done:
-				m.lease.spent = m.lease.spent.plus(h.measure(i, h.spent, h.tokens))
+				m.lease.spent = m.lease.spent.plus(h.bound(i))
 			default:
 				m.lease.held = m.lease.held.plus(h.bound(i))
 			}

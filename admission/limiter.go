@@ -167,7 +167,10 @@ func (l *Limiter) Reserve(ctx context.Context, c Claim) (Hold, error) {
 	if err != nil {
 		return nil, err
 	}
-	now := l.config.Now()
+	now := c.Now
+	if now.IsZero() {
+		now = l.config.Now()
+	}
 	if err := l.readyAt(now); err != nil {
 		return nil, err
 	}
@@ -224,7 +227,7 @@ func (l *Limiter) reserve(key *member, c *Claim, cost amount, now time.Time) (*h
 	if r := o.overRate(key, c.Tokens); r != nil {
 		return nil, nil, r
 	}
-	h := &hold{limiter: l, org: o, key: key, mine: true, id: c.RequestID, period: p.index, cost: cost, tokens: c.Tokens, atMS: atMS, sinceUS: nowUS}
+	h := &hold{org: o, key: key, mine: true, id: c.RequestID, period: p.index, cost: cost, tokens: c.Tokens, atMS: atMS, sinceUS: nowUS}
 	if !c.Key.Sandbox {
 		h.accounts = claimed{atOrg: &o.budget, atTeam: o.teamOf(key, c.Key.TeamID), atKey: &key.account}
 		if o.counts(atMS) {
@@ -335,7 +338,7 @@ func (h *hold) Settle(tokens uint64, cost decimal.Decimal) {
 	if err != nil || exact.negative() {
 		// The events package lets no such cost into the log. The bound stays: the usage
 		// log will settle it.
-		h.limiter.logger.Error("a request is settled at a cost without measure", "request_id", h.id, "cost", cost)
+		h.org.limiter.logger.Error("a request is settled at a cost without measure", "request_id", h.id, "cost", cost)
 		return
 	}
 	h.org.mu.Lock()
@@ -343,8 +346,8 @@ func (h *hold) Settle(tokens uint64, cost decimal.Decimal) {
 	if h.done {
 		return // the usage log was faster
 	}
-	if h.limiter.following.Load() {
-		h.org.unread[h.id] = h.limiter.nowUS()
+	if h.org.limiter.following.Load() {
+		h.org.unread[h.id] = h.org.limiter.nowUS()
 	}
 	h.correct(tokens)
 	h.settle(exact, tokens)
@@ -354,7 +357,7 @@ func (h *hold) Settle(tokens uint64, cost decimal.Decimal) {
 // enough to give back or to charge.
 func (h *hold) correct(tokens uint64) {
 	if h.key != nil {
-		nowUS := h.limiter.nowUS()
+		nowUS := h.org.limiter.nowUS()
 		for _, r := range [...]*rates{&h.key.rates, &h.org.plan} {
 			r.tokens.fill(nowUS)
 			r.settle(h.tokens, tokens)
@@ -369,7 +372,7 @@ func (h *hold) Headers(header http.Header) {
 	if h.key == nil {
 		return
 	}
-	nowUS := h.limiter.nowUS()
+	nowUS := h.org.limiter.nowUS()
 	for _, r := range [...]*rates{&h.key.rates, &h.org.plan} {
 		r.requests.fill(nowUS)
 		r.tokens.fill(nowUS)

@@ -138,22 +138,20 @@ func (o *org) teamOf(m *member, team uuid.UUID) *account {
 // counts reports whether usage at an instant is paid from the balance.
 func (o *org) counts(atMS int64) bool { return o.opened && atMS >= o.sinceMS }
 
-// hold is an admitted request.
+// hold is an admitted request, in two cache lines.
 type hold struct {
-	limiter  *Limiter
+	id       uuid.UUID
+	next     *hold // in the same chain of org.holds
 	org      *org
 	key      *member // nil for one restored from the log
 	mine     bool    // this replica's allowances cover it
 	done     bool
 	period   periodIndex
-	id       uuid.UUID
 	accounts claimed
-	cost     amount
-	tokens   uint64 // once done: those used
+	cost     amount // the bound; once done: what it cost
+	tokens   uint64 // the same
 	atMS     int64
 	sinceUS  int64
-	spent    amount // once done
-	next     *hold  // in the same chain of org.holds
 }
 
 // in is the period that counts for the i-th account.
@@ -175,7 +173,7 @@ func (h *hold) measure(i int, cost amount, tokens uint64) amount {
 	return cost
 }
 
-// bound is what the i-th account holds for it.
+// bound is what the i-th account holds for it; once done, what that has spent on it.
 func (h *hold) bound(i int) amount { return h.measure(i, h.cost, h.tokens) }
 
 // open finds the months that count. oldest is the first one that is kept.
@@ -238,7 +236,7 @@ func (h *hold) take(in *months) {
 // settle replaces the bound by what was used and lets in who can go now.
 func (h *hold) settle(cost amount, tokens uint64) {
 	o := h.org
-	h.done, h.spent = true, cost
+	h.done = true
 	o.holds.remove(h.id)
 	look := false
 	for i, a := range h.accounts {
@@ -258,12 +256,12 @@ func (h *hold) settle(cost amount, tokens uint64) {
 			m.lease.spent = m.lease.spent.plus(spent)
 		}
 	}
-	h.tokens = tokens
+	h.cost, h.tokens = cost, tokens
 	if look {
-		h.limiter.letIn(o)
+		o.limiter.letIn(o)
 	}
 	if o.leases.asked {
-		h.limiter.poke(o)
+		o.limiter.poke(o)
 	}
 }
 

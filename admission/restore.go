@@ -271,7 +271,7 @@ func (l *Limiter) holdAdmission(a events.Admission, bound decimal.Decimal) error
 	if err != nil {
 		return err
 	}
-	h := &hold{limiter: l, org: o, id: a.ID, period: p.index, cost: cost, tokens: u.Tokens.Total(), atMS: u.OccurredAt.UnixMilli(), sinceUS: l.nowUS()}
+	h := &hold{org: o, id: a.ID, period: p.index, cost: cost, tokens: u.Tokens.Total(), atMS: u.OccurredAt.UnixMilli(), sinceUS: l.nowUS()}
 	if h.accounts, err = o.accounts(u.TeamID, u.KeyID, h.atMS); err != nil {
 		return err
 	}

@@ -163,7 +163,7 @@ func (b *admissionBench) letIn(ctx context.Context, r arrival) (admission.Hold, 
 	if err != nil {
 		return nil, err
 	}
-	return b.n.Limits.Reserve(ctx, admission.Claim{Key: k, Model: "m", At: now.Truncate(time.Millisecond), RequestID: r.id, Tokens: 2000, Cost: admissionBound})
+	return b.n.Limits.Reserve(ctx, admission.Claim{Key: k, Model: "m", At: now.Truncate(time.Millisecond), Now: now, RequestID: r.id, Tokens: 2000, Cost: admissionBound})
 }
 
 // onEveryCore does the same on all cores at once; the keys are shared out.

@@ -31,6 +31,7 @@ type exchange struct {
 	gateway  *Gateway
 	client   client
 	received time.Time // by the machine's monotonic clock: durations are real whatever Config.Now says
+	judged   time.Time // by Config.Now: when it is decided whether it may be let in
 
 	request   *request
 	model     catalog.Model
@@ -143,7 +144,8 @@ func (x *exchange) admissible(key *keys.Key) *apiError {
 	}
 	// The log keeps milliseconds; the price must be the one in force at the very
 	// instant that is recorded.
-	at := g.config.Now().UTC().Truncate(time.Millisecond)
+	x.judged = g.config.Now()
+	at := x.judged.UTC().Truncate(time.Millisecond)
 	x.request.created = at.Unix()
 	currency := sandboxCurrency
 	if !key.Sandbox {

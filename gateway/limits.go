@@ -27,7 +27,8 @@ type Limiter interface {
 type Claim struct {
 	Key       *keys.Key       // not kept
 	Model     string          // standard id
-	At        time.Time       // by the gateway's clock
+	At        time.Time       // by the gateway's clock: when the request occurs
+	Now       time.Time       // of the same clock, of a moment ago, with its monotonic reading
 	RequestID uuid.UUID       // the usage event's id
 	Tokens    uint64          // upper bound: prompt and the most it may complete
 	Cost      decimal.Decimal // upper bound at the price in force; zero for the sandbox
@@ -148,12 +149,12 @@ func (x *exchange) reserve(ctx context.Context, key *keys.Key, h http.Header) *a
 	prompt := x.request.promptBytes()
 	count := prompt > countedFromBytes
 	if count {
-		prompt = x.request.promptCounted()
+		prompt = x.promptCounted()
 	}
 	hold, err := x.ask(ctx, limiter, key, prompt)
 	var refusal *Refusal
 	if errors.As(err, &refusal) && !count {
-		if counted := x.request.promptCounted(); counted <= prompt/2 { // or it is not worth asking again
+		if counted := x.promptCounted(); counted <= prompt/2 { // or it is not worth asking again
 			hold, err = x.ask(ctx, limiter, key, counted)
 		}
 	}
@@ -173,6 +174,13 @@ func (x *exchange) reserve(ctx context.Context, key *keys.Key, h http.Header) *a
 	return nil
 }
 
+// promptCounted is that of the request. It takes time.
+func (x *exchange) promptCounted() uint64 {
+	counted := x.request.promptCounted()
+	x.judged = x.gateway.config.Now()
+	return counted
+}
+
 // ask claims a prompt of so many tokens, and what may follow, from the limits.
 func (x *exchange) ask(ctx context.Context, limiter Limiter, key *keys.Key, prompt uint64) (Hold, error) {
 	claim, err := x.claim(key, prompt)
@@ -188,7 +196,7 @@ func (x *exchange) ask(ctx context.Context, limiter Limiter, key *keys.Key, prom
 // claim is the most that the request can use with a prompt of so many tokens.
 func (x *exchange) claim(key *keys.Key, prompt uint64) (Claim, error) {
 	prompt, completion := x.withDocuments(prompt), x.completionBound()
-	c := Claim{Key: key, Model: x.model.ID, At: x.estimate.OccurredAt, RequestID: x.estimate.ID, Tokens: prompt + completion, Cost: zeroCost}
+	c := Claim{Key: key, Model: x.model.ID, At: x.estimate.OccurredAt, Now: x.judged, RequestID: x.estimate.ID, Tokens: prompt + completion, Cost: zeroCost}
 	if key.Sandbox {
 		return c, nil
 	}
