@@ -353,14 +353,16 @@ func TestTwoWritersWithoutLeasesAreReportedAndMended(t *testing.T) {
 	before.Add(2)
 	after.Add(2)
 	var ended []<-chan error
-	for _, rows := range []int{60, 90} { // unequal batches: ClickHouse refuses to run two inserts of one name at once
+	// ClickHouse refuses to run two inserts of one name at once, so the batches must
+	// differ: no envelope is large enough to fill both, and no clock ends one earlier.
+	for _, rows := range []int{60, 90} {
 		meet := map[string]func(){
 			// Each has seen that the rows end where its batch begins, and has it in.
 			"before_insert": sync.OnceFunc(func() { before.Done(); before.Wait() }),
 			"after_insert":  sync.OnceFunc(func() { after.Done(); after.Wait() }),
 		}
 		ended = append(ended, r.start(r.ctx, r.writer(), nil, func(in *Ingester) {
-			in.BatchRows = rows
+			in.BatchRows, in.BatchAge = rows, rigTimeMax
 			in.Failpoint = func(at string) error {
 				if f := meet[at]; f != nil {
 					f()

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strings"
 	"testing"
@@ -422,25 +423,64 @@ func TestKillInsert(t *testing.T) {
 	})
 }
 
-// More queries than sessions wait for their turn; one that gives up is told.
+// hold runs an INSERT that is never sent its data, until ctx ends, and returns
+// once it has a session: it is asked for the data only then.
+func hold(ctx context.Context, t *testing.T, e *embedded.Engines, id string) (ended <-chan error) {
+	t.Helper()
+	values := settingsInURL("INSERT INTO held FORMAT Native")
+	values.Set("database", e.Database)
+	values.Set("query_id", id)
+	asked, over := make(chan struct{}), make(chan error, 1)
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got100Continue: func() { close(asked) }})
+	data, client := io.Pipe()
+	context.AfterFunc(ctx, func() { client.CloseWithError(ctx.Err()) }) // net/http waits for it
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(e.DSN, e.Database)+"?"+values.Encode(), data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Expect", "100-continue")
+	go func() {
+		response, err := http.DefaultClient.Do(request)
+		if err == nil {
+			err = errors.New(response.Status)
+			response.Body.Close()
+		}
+		over <- err
+	}()
+	select {
+	case <-asked:
+	case err := <-over:
+		t.Fatalf("%s ended before it had a session: %v", id, err)
+	}
+	return over
+}
+
+// More queries than sessions wait for their turn, or until their client gives up.
 func TestWaitingForASession(t *testing.T) {
 	t.Parallel()
 	e := embedded.OpenPrivate(t)
 	conn := open(t, e.DSN)
-	ctx, cancel := context.WithCancel(t.Context())
+	mustExec(t, conn, "CREATE TABLE held (value UInt64) ENGINE = MergeTree ORDER BY value")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // so that a hang fails, with a word
 	defer cancel()
+	var killed <-chan error
 	for i := range 8 {
-		go conn.Exec(clickhouse.Context(ctx, clickhouse.WithQueryID(fmt.Sprint("hog", i))), endless+fmt.Sprintf(" SETTINGS max_threads = %d", 1))
+		killed = hold(ctx, t, e, fmt.Sprint("hold", i))
 	}
-	eventually(t, "all sessions are busy", func() bool {
-		brief, stop := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		defer stop()
-		return e.ClickHouse.Ping(brief) != nil
-	})
-	if err := conn.Exec(t.Context(), "KILL QUERY WHERE query_id = 'hog3' SYNC"); err != nil {
+	brief, stop := context.WithTimeout(ctx, 50*time.Millisecond)
+	defer stop()
+	if err := e.ClickHouse.Ping(brief); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("all sessions are held, and a query ended with %v", err)
+	}
+	waiting := make(chan error, 1)
+	go func() { waiting <- e.ClickHouse.Ping(ctx) }()
+	if err := conn.Exec(ctx, "KILL QUERY WHERE query_id = 'hold7' SYNC"); err != nil {
 		t.Fatalf("KILL QUERY must not wait for a session: %v", err)
 	}
-	if err := e.ClickHouse.Ping(t.Context()); err != nil {
+	if err := <-killed; err == nil || err.Error() != "500 Internal Server Error" {
+		t.Errorf("the killed INSERT ended with %v", err)
+	}
+	if err := <-waiting; err != nil {
 		t.Errorf("a session is free, yet: %v", err)
 	}
 }

@@ -97,8 +97,9 @@ func TestExpectOnManySubjects(t *testing.T) {
 		const racers = 8
 		results := make(chan uint64, racers)
 		for range racers {
-			go func() {
-				seqs, err := l.Append(ctx, Append{Subject: KeySubject(orgA, NewID()), Record: someRecord(t), ExpectLast: last, ExpectOn: KeysSubject(orgA)})
+			racer := Append{Subject: KeySubject(orgA, NewID()), Record: someRecord(t), ExpectLast: last, ExpectOn: KeysSubject(orgA)}
+			go func() { // last moves as soon as one of them is in
+				seqs, err := l.Append(ctx, racer)
 				if err != nil && !errors.Is(err, ErrConflict) {
 					t.Errorf("round %d: %v", round, err)
 				}
