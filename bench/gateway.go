@@ -30,9 +30,7 @@ type Gateway struct {
 	Ratio256 float64 `json:"ratio_256"` // 256 connections
 
 	// Added to a request that arrives when it is due, at half of the rate that the
-	// gateway reached with 8 connections; the provider answers at once. Medians of some
-	// blocks, of each the difference: one stall of the machine is in one block, and in
-	// the p99 of all requests together, see Half.
+	// gateway reached with 8 connections; the provider answers at once.
 	AddedP50MS float64 `json:"added_p50_ms"`
 	AddedP99MS float64 `json:"added_p99_ms"`
 	// Added to a chunk of a stream, from the provider's write to the client's read.
@@ -60,7 +58,7 @@ type GatewayRate struct {
 	CeilingCPUUS float64 `json:"ceiling_cpu_us_per_request"`
 }
 
-// GatewayLoad is latency at a rate, of all requests together.
+// GatewayLoad is latency at a rate.
 type GatewayLoad struct {
 	PerS         float64 `json:"requests_per_s"`
 	P50MS        float64 `json:"p50_ms"`
@@ -78,10 +76,8 @@ const (
 	gatewayRounds   = 9
 	gatewayWarm     = 500
 
-	// Short turns: whatever else the machine does disturbs both alike. A block is two
-	// seconds of each, so that its p99 is that of thousands of requests.
-	loadBlocks = 9
-	loadRounds = 10
+	// Short turns: whatever else the machine does disturbs both alike.
+	loadRounds = 40
 	loadLasts  = 200 * time.Millisecond
 
 	streamsAtOnce = 4
@@ -258,38 +254,21 @@ func (b *gatewayBench) added(ctx context.Context, g *Gateway) (err error) {
 	g.Half.PerS = round(g.PerS8.PerS/2, 0)
 	b.o.Step(fmt.Sprintf("%.0f requests a second, half of what the gateway can do, to either, and as many records to the disk, in turns of %s", g.Half.PerS, loadLasts))
 	var all [3][]time.Duration
-	var p50s, p99s []float64
-	for range b.rounds(loadBlocks) {
-		block, err := b.block(ctx, g.Half.PerS, b.gateway.call, b.ceiling.call, d.call)
-		if err != nil {
-			return err
-		}
-		p50s = append(p50s, millis(quantile(block[0], 0.50)-quantile(block[1], 0.50)))
-		p99s = append(p99s, millis(quantile(block[0], 0.99)-quantile(block[1], 0.99)))
-		for i := range all {
-			all[i] = append(all[i], block[i]...)
+	for range loadRounds {
+		for i, call := range [...]func(context.Context) error{b.gateway.call, b.ceiling.call, d.call} {
+			one, err := steadily(ctx, g.Half.PerS, b.lasting(), call)
+			if err != nil {
+				return err
+			}
+			all[i] = append(all[i], one...)
 		}
 	}
-	g.AddedP50MS, g.AddedP99MS = round(median(p50s), 2), round(median(p99s), 2)
 	took, bare, waits := all[0], all[1], all[2]
 	g.Half.DiskP50MS, g.Half.DiskP99MS = millis(quantile(waits, 0.50)), millis(quantile(waits, 0.99))
+	g.AddedP50MS, g.AddedP99MS = millis(quantile(took, 0.50)-quantile(bare, 0.50)), millis(quantile(took, 0.99)-quantile(bare, 0.99))
 	g.Half.P50MS, g.Half.P99MS = millis(quantile(took, 0.50)), millis(quantile(took, 0.99))
 	g.Half.CeilingP50MS, g.Half.CeilingP99MS = millis(quantile(bare, 0.50)), millis(quantile(bare, 0.99))
 	return nil
-}
-
-// block makes calls of three kinds at a rate, in turns.
-func (b *gatewayBench) block(ctx context.Context, perS float64, calls ...func(context.Context) error) (took [3][]time.Duration, err error) {
-	for range b.rounds(loadRounds) {
-		for i, call := range calls {
-			one, err := steadily(ctx, perS, b.lasting(), call)
-			if err != nil {
-				return took, err
-			}
-			took[i] = append(took[i], one...)
-		}
-	}
-	return took, nil
 }
 
 // share is less than 1 for a smaller size.
