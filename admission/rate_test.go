@@ -40,6 +40,18 @@ func TestRequestsPerMinute(t *testing.T) {
 	b.refused(claim(k, start, "0"), RateRequests, "key")
 }
 
+// A claim that brings the time is judged by it, not by the clock.
+func TestClaimBringsTheTime(t *testing.T) {
+	b := newBox(t)
+	k := rated(keyOf(1, 1), Rates{RPM: 1})
+	b.reserve(claim(k, start, "0"))
+	later := claim(k, start, "0")
+	later.Now = b.clock.now().Add(time.Minute - time.Microsecond)
+	b.refused(later, RateRequests, "key")
+	later.Now = later.Now.Add(time.Microsecond)
+	b.reserve(later)
+}
+
 func TestTokensAreReservedAndCorrected(t *testing.T) {
 	b := newBox(t)
 	k := rated(keyOf(1, 1), Rates{TPM: 1000})

@@ -177,3 +177,20 @@ func TestPlanRatesAndOwn(t *testing.T) {
 	}
 	b.refused(claim(k, b.clock.now(), "0"), RateRequests, "plan")
 }
+
+// What a replica takes over may settle while its statement is on its way: its
+// allowance then pays what was spent, not the bound.
+func TestInheritWhatIsSettledMeanwhile(t *testing.T) {
+	b, k := newBox(t), keyOf(1, 1)
+	o := b.org(k.OrgID)
+	o.shared = true
+	running, settled := b.reserve(claim(k, start, "5")).(*hold), b.reserve(claim(k, start, "7")).(*hold)
+	o.disown()
+	settled.Settle(10, dec("2"))
+	o.inherit([]*hold{running, settled})
+	for _, a := range []*account{&o.budget, running.accounts[atTeam], running.accounts[atKey]} {
+		if l := a.now.lease; l.held.decimal().String() != "5" || l.spent.decimal().String() != "2" {
+			t.Errorf("%s: %s held and %s spent, want 5 and 2", a.scope, l.held.decimal(), l.spent.decimal())
+		}
+	}
+}

@@ -174,7 +174,7 @@ func (x *exchange) reserve(ctx context.Context, key *keys.Key, h http.Header) *a
 	return nil
 }
 
-// promptCounted is that of the request. It takes time.
+// promptCounted is that of the request. It takes time, so the clock is read again.
 func (x *exchange) promptCounted() uint64 {
 	counted := x.request.promptCounted()
 	x.judged = x.gateway.config.Now()
@@ -273,6 +273,7 @@ func (x *exchange) fits() *apiError {
 		return nil
 	}
 	prompt := q.text(promptSampleMax).tokens()
+	x.judged = x.gateway.config.Now()
 	if prompt+completion <= limit {
 		return nil
 	}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -224,6 +225,34 @@ func TestClaimWithoutALimit(t *testing.T) {
 			if got, _ := l.last(t); got.Tokens < c.want || got.Tokens > c.want+300 {
 				t.Errorf("%s, context %d, output %d: a claim of %d tokens", s.dialect, c.context, c.output, got.Tokens)
 			}
+		}
+	}
+}
+
+// TestClaimsClock: a claim says when it is made by the reading that stamped the
+// request, or, where tokens were counted since, by a later one.
+func TestClaimsClock(t *testing.T) {
+	t.Parallel()
+	l, openAI := &books{}, speeches[0]
+	var reads atomic.Int64
+	b := newBench(t, func(c *gateway.Config) {
+		c.Limiter = l
+		c.Now = func() time.Time { return time.Now().Add(time.Duration(reads.Add(1)) * time.Minute) }
+	})
+	tools := `,"tools":[{"type":"function","function":{"name":"f","description":"%s"}}]`
+	for _, c := range []struct {
+		why, model string
+		words      int
+		later      bool
+	}{
+		{"nothing is counted", "", 10, false},
+		{"counted because the context may be too short", "tight", 30, true},
+		{"counted because it is long", "", 5000, true},
+	} {
+		openAI.ask(b, b.secret, ask{model: c.model, more: fmt.Sprintf(tools, strings.Repeat(" word", c.words))})
+		got, _ := l.last(t)
+		if since := got.Now.Sub(got.At); since < 0 || since > time.Minute == !c.later || !strings.Contains(got.Now.String(), " m=") {
+			t.Errorf("%s: a claim of %s is made at %s", c.why, got.At, got.Now)
 		}
 	}
 }

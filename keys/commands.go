@@ -92,16 +92,16 @@ func (s *Set) Create(ctx context.Context, log Appender, in CreateInput) (*Key, s
 	}
 	secret := mint(prefixFor(in.Scopes))
 	data.secretData = s.hashers[0].conceal(secret)
+	made, err := data.state(now) // as it is told: another may have changed it by then, or deleted it
+	if err != nil {
+		return nil, "", fmt.Errorf("create key: %w", err)
+	}
 	r, err := events.NewRecord(recordCreated, now, in.Actor, in.Reason, data)
 	if err != nil {
 		return nil, "", fmt.Errorf("create key: %w", err)
 	}
 	r.Subject = events.KeySubject(data.OrgID, data.ID)
 	if err := s.add(ctx, log, r, data); err != nil {
-		return nil, "", fmt.Errorf("create key: %w", err)
-	}
-	made, err := data.state(now) // as it was made: another may have changed it since, or deleted it
-	if err != nil {
 		return nil, "", fmt.Errorf("create key: %w", err)
 	}
 	return &made.key, secret, nil

@@ -169,7 +169,7 @@ func (d *createdData) state(at time.Time) (*state, error) {
 	return newState(Key{
 		ID: d.ID, OrgID: d.OrgID, TeamID: d.TeamID, Name: d.Name, Prefix: d.Prefix, Sandbox: d.Sandbox,
 		Grants:   shared(Grants{ModelsAllowed: d.ModelsAllowed, Scopes: d.Scopes, AllowedIPs: d.AllowedIPs}),
-		RPMLimit: d.RPMLimit, TPMLimit: d.TPMLimit, ExpiresAt: d.ExpiresAt, CreatedAt: at.Round(0),
+		RPMLimit: d.RPMLimit, TPMLimit: d.TPMLimit, ExpiresAt: d.ExpiresAt, CreatedAt: at.Truncate(time.Microsecond),
 	}, current), nil
 }
 

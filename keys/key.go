@@ -81,8 +81,8 @@ type Key struct {
 	Memo *atomic.Value `json:"-"`
 
 	Name      string
-	Prefix    string // the first characters of the newest secret, to recognise it by
-	CreatedAt time.Time
+	Prefix    string    // the first characters of the newest secret, to recognise it by
+	CreatedAt time.Time // whole microseconds
 
 	rotated *rotated
 }

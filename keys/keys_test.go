@@ -387,3 +387,17 @@ func TestCreateAndDeletedAtOnce(t *testing.T) {
 		t.Errorf("the deleted key: %v", err)
 	}
 }
+
+// When a key was made is told in whole microseconds, from the first answer on.
+func TestCreatedAtInMicroseconds(t *testing.T) {
+	log := openLog(t)
+	s, err := keys.NewSet(keys.Config{Peppers: []keys.Pepper{pepper1}, Now: func() time.Time { return now.Add(1999 * time.Nanosecond) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, _ := create(t, s, log, keys.CreateInput{})
+	listed := s.List(made.OrgID)
+	if want := now.Add(time.Microsecond); len(listed) != 1 || !made.CreatedAt.Equal(want) || !listed[0].CreatedAt.Equal(want) {
+		t.Errorf("made at %s, listed %s", made.CreatedAt, textOf(listed))
+	}
+}
