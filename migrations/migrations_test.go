@@ -3,6 +3,7 @@ package migrations
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"slices"
@@ -78,6 +79,48 @@ func TestApplyIsIdempotentAndKeepsRows(t *testing.T) {
 	want := slices.Sorted(maps.Keys(materializations))
 	if got := names(t, ctx, conn, "SELECT name FROM system.projections WHERE database = '"+options.Auth.Database+"'"); !slices.Equal(got, want) {
 		t.Errorf("projections = %q, and there are statements to make %q", got, want)
+	}
+}
+
+// A table that an earlier release left, or that has lost a projection, is not taken for
+// one that has all.
+func TestApplyMakesWhatIsMissing(t *testing.T) {
+	ctx, options, conn := engine(t)
+	database := options.Auth.Database
+	table := database + ".usage_events"
+	run := func(statement string) {
+		t.Helper()
+		if err := conn.Exec(ctx, statement); err != nil {
+			t.Fatalf("%s: %v", statement, err)
+		}
+	}
+	applied := func(after string) {
+		t.Helper()
+		if err := Apply(ctx, options); err != nil {
+			t.Fatalf("after %s: %v", after, err)
+		}
+		got := names(t, ctx, conn, "SELECT name FROM system.projections WHERE database = '"+database+"'")
+		if want := slices.Sorted(maps.Keys(materializations)); !slices.Equal(got, want) {
+			t.Errorf("after %s: projections = %q, want %q", after, got, want)
+		}
+	}
+	entries, err := files.ReadDir(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for released := range entries {
+		run("CREATE DATABASE " + database)
+		for _, e := range entries[:released] {
+			text, err := files.ReadFile(e.Name())
+			if err != nil {
+				t.Fatal(err)
+			}
+			run(strings.Replace(string(text), "usage_events", table, 1))
+		}
+		applied(fmt.Sprintf("the first %d files", released))
+		run("ALTER TABLE " + table + " DROP PROJECTION attempts_by_quarter_hour")
+		applied("the loss of a projection")
+		run("DROP DATABASE " + database + " SYNC")
 	}
 }
 
