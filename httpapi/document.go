@@ -191,6 +191,10 @@ func marshal(d *huma.OpenAPI) ([]byte, error) {
 
 // openapi serves GET /openapi.json.
 func (s *Server) openapi(w http.ResponseWriter, _ *http.Request) error {
-	writeBytes(w, http.StatusOK, jsonType, s.document)
+	document, err := s.document()
+	if err != nil {
+		return err
+	}
+	writeBytes(w, http.StatusOK, jsonType, document)
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -184,7 +185,7 @@ func TestDocumentIsOpenAPI(t *testing.T) {
 	if other := r.get("/openapi.json", ""); other.body != a.body {
 		t.Error("the document changes from one answer to the next")
 	}
-	if again := must(New(r.config)); !bytes.Equal(again.document, s.document) {
+	if again := must(New(r.config)); !bytes.Equal(must(again.document()), must(s.document())) {
 		t.Error("the document changes from one start to the next")
 	}
 }
@@ -193,7 +194,7 @@ func TestDocumentIsOpenAPI(t *testing.T) {
 // does find what is wrong.
 func TestContractNotices(t *testing.T) {
 	r := newRig(t, &embedded.Engines{NATS: embedded.OpenNATS(t)})
-	c := must(contractOf(must(New(r.config)).document))
+	c := must(contractOf(must(must(New(r.config)).document())))
 	const invoice = `{"id":"497f6eca-6276-4993-bfeb-53cbbbba6f08","invoice_no":"","org_id":"a40f5d1f-d889-42e9-94ea-b9b33585fc6b","period_start":"2019-08-24",` +
 		`"period_end":"2019-08-24","total":"1.00","status":"issued","due_date":"2019-08-24","created_at":"2019-08-24T14:15:22.123Z"}`
 	for _, x := range []struct {
@@ -262,4 +263,23 @@ func TestReference(t *testing.T) {
 			t.Errorf("the example of %s is wrong: %v", at.id, check.problems)
 		}
 	}
+}
+
+// The document and its page are written when they are first asked for, maybe at once.
+func TestDocumentAskedForAtOnce(t *testing.T) {
+	r := newRig(t, &embedded.Engines{NATS: embedded.OpenNATS(t)})
+	s := must(New(r.config))
+	var asked sync.WaitGroup
+	for range 4 {
+		for path, is := range map[string]string{"/openapi.json": `"openapi": "3.1.0"`, "/docs": "<!doctype html>"} {
+			asked.Go(func() {
+				w := httptest.NewRecorder()
+				s.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+				if w.Code != http.StatusOK || !strings.Contains(strings.ToLower(w.Body.String()), is) {
+					t.Errorf("%s: %d, %.100s", path, w.Code, w.Body)
+				}
+			})
+		}
+	}
+	asked.Wait()
 }

@@ -167,7 +167,7 @@ func newBoundedRig(t testing.TB, engines *embedded.Engines, bounds keys.Bounds, 
 	api := must(New(r.config))
 	r.server = httptest.NewServer(api)
 	client := r.server.Client() // every answer of every test is held against the document
-	client.Transport = &checked{t: t, next: client.Transport, contract: must(contractOf(api.document))}
+	client.Transport = &checked{t: t, next: client.Transport, contract: must(contractOf(must(api.document())))}
 	t.Cleanup(func() {
 		r.server.Close()
 		cancel()

@@ -168,7 +168,11 @@ func typeName(s *huma.Schema) string {
 
 // reference serves GET /docs.
 func (s *Server) reference(w http.ResponseWriter, _ *http.Request) error {
+	page, err := s.page()
+	if err != nil {
+		return err
+	}
 	w.Header().Set("Content-Security-Policy", referencePolicy)
-	writeBytes(w, http.StatusOK, "text/html; charset=utf-8", s.page)
+	writeBytes(w, http.StatusOK, "text/html; charset=utf-8", page)
 	return nil
 }

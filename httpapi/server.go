@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"aione/analytics"
@@ -208,9 +209,9 @@ type Server struct {
 	metrics *metrics
 	router  chi.Router
 
-	document []byte  // of OpenAPI
-	page     []byte  // the same for people
-	schemas  schemas // of the document, for bodies
+	schemas  schemas                // of bodies
+	document func() ([]byte, error) // of OpenAPI; written when it is first asked for, as few processes are
+	page     func() ([]byte, error) // the same for people
 
 	requests *turns // all with a token
 	queries  *turns // about usage
@@ -250,12 +251,8 @@ func New(c Config) (*Server, error) {
 	routes := s.table()
 	var d *huma.OpenAPI
 	d, s.schemas = describe(routes)
-	if s.document, err = marshal(d); err != nil {
-		return nil, err
-	}
-	if s.page, err = referencePage(d, routes); err != nil {
-		return nil, err
-	}
+	s.document = sync.OnceValues(func() ([]byte, error) { return marshal(d) })
+	s.page = sync.OnceValues(func() ([]byte, error) { return referencePage(d, routes) })
 	s.router = s.newRouter(routes)
 	return s, nil
 }
