@@ -9,7 +9,9 @@ import (
 	"aione/embedded"
 )
 
-func TestMain(m *testing.M) { os.Exit(embedded.TestMain(m)) }
+func TestMain(m *testing.M) {
+	os.Exit(embedded.TestMain(m, "TestDashboard", "TestEventsAPI", "TestIngest", "TestLedger", "TestRebuild"))
+}
 
 // sized is n, or a quarter of it in a short run: fewer rows, never fewer measurements.
 func sized(n int) int {

@@ -252,9 +252,9 @@ func (b *gatewayBench) added(ctx context.Context, g *Gateway) (err error) {
 	}
 	defer func() { err = errors.Join(err, d.close()) }()
 	g.Half.PerS = round(g.PerS8.PerS/2, 0)
-	b.o.Step(fmt.Sprintf("%.0f requests a second, half of what the gateway can do, to either, and as many records to the disk, in turns of %s", g.Half.PerS, loadLasts))
+	b.o.Step(fmt.Sprintf("%.0f requests a second, half of what the gateway can do, to either, and as many records to the disk, in turns of %s", g.Half.PerS, b.lasting()))
 	var all [3][]time.Duration
-	for range loadRounds {
+	for range b.rounds(loadRounds) {
 		for i, call := range [...]func(context.Context) error{b.gateway.call, b.ceiling.call, d.call} {
 			one, err := steadily(ctx, g.Half.PerS, b.lasting(), call)
 			if err != nil {

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"aione/embedded"
 )
 
 var seedFlag = flag.Uint64("seed", 0, "seed of what is random; 0 takes one from the clock")
@@ -17,7 +19,8 @@ var seedFlag = flag.Uint64("seed", 0, "seed of what is random; 0 takes one from 
 var binaries struct{ dir string }
 
 func TestMain(m *testing.M) {
-	flag.Parse()
+	embedded.LeaveToFull("TestBudgetSurvivesKill", "TestCleanStop", "TestFinanceCommands", "TestFrozenClickHouse", "TestLateInsert",
+		"TestPlanThatBlocksSurvivesKill", "TestQuarantine", "TestTamperedRows", "TestTwoOfEach")
 	os.Exit(runAll(m))
 }
 

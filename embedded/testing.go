@@ -54,13 +54,16 @@ var shared struct {
 //
 // Tests wait for engines, mostly, so more of them may run at once than there are
 // processors; a -parallel that is given wins, as it is parsed after.
-func TestMain(m interface{ Run() int }) int {
+//
+// Of the tests named leftToFull see LeaveToFull.
+func TestMain(m interface{ Run() int }, leftToFull ...string) int {
 	RunChildIfAsked()
 	if parallel := flag.Lookup("test.parallel"); parallel != nil && !flag.Parsed() {
 		if err := parallel.Value.Set("4"); err != nil {
 			panic(err)
 		}
 	}
+	LeaveToFull(leftToFull...)
 	code := m.Run()
 	if shared.clickHouse != nil {
 		shared.clickHouse.Close()
@@ -69,6 +72,24 @@ func TestMain(m interface{ Run() int }) int {
 		os.RemoveAll(shared.dir)
 	}
 	return code
+}
+
+// LeaveToFull leaves the named tests out of a short run that names none by -run or
+// -skip: those that take longest, and of what they show a short run shows a part by
+// others. It parses the flags.
+func LeaveToFull(tests ...string) {
+	flag.Parse()
+	if len(tests) == 0 || flag.Lookup("test.short").Value.String() != "true" || flag.Lookup("test.run").Value.String() != "" {
+		return
+	}
+	skip := flag.Lookup("test.skip")
+	if skip.Value.String() != "" {
+		return
+	}
+	if err := skip.Value.Set("^(" + strings.Join(tests, "|") + ")$"); err != nil {
+		panic(err)
+	}
+	fmt.Fprintf(os.Stderr, "left to a full run: %s\n", strings.Join(tests, ", "))
 }
 
 // Open gives a test a NATS of its own and a fresh database in the ClickHouse
