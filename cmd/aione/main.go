@@ -13,7 +13,7 @@
 //	aione engines     only NATS and ClickHouse, for separate services
 //	aione engine      installs the ClickHouse library
 //
-// It holds flags, signals and output; what it does is done by the packages it
+// It holds flags and output; what it does is done by the packages it
 // calls.
 package main
 
@@ -24,14 +24,12 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/signal"
-	"syscall"
-	_ "time/tzdata" // periods must not depend on what the machine has installed
 
 	"github.com/alecthomas/kong"
 
 	"aione/embedded"
 	"aione/node"
+	"aione/process"
 )
 
 // globals are flags of every command.
@@ -64,12 +62,7 @@ var errFailed = errors.New("failed")
 
 func main() {
 	embedded.RunChildIfAsked()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	go func() {
-		<-ctx.Done()
-		stop() // a second signal ends the process at once
-	}()
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit(run(process.Context(), os.Args[1:], os.Stdout, os.Stderr))
 }
 
 // run executes one command line and returns the exit code.
@@ -102,13 +95,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 // logger is quiet unless asked: commands speak through their output.
-func (g *globals) logger(stderr io.Writer) *slog.Logger {
-	level := slog.LevelWarn
-	if g.Verbose {
-		level = slog.LevelInfo
-	}
-	return slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
-}
+func (g *globals) logger(stderr io.Writer) *slog.Logger { return process.Logger(stderr, g.Verbose) }
 
 // open opens a node for the time of a command: beside a running one on the same
 // data directory if there is one, else with engines of its own.
