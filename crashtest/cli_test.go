@@ -83,6 +83,7 @@ func TestBadCommandLines(t *testing.T) {
 		{"aione admin org create", "", `expected "<name>"`},
 		{"aione admin key disable acme not-a-uuid", "", "<key>"},
 		{"aione verify --wait soon", "", "--wait"},
+		{"aione admin credit grant x 1 --expires 2027-01-31", "", `"2027-01-31" is not an instant like`},
 		{"aione quarantine replay", "", "name what to replay, or --all"},
 		{"aione admin org list", "", "connect to NATS"},
 		{"api --nope", "", "unknown flag --nope"},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os/user"
 	"strings"
@@ -104,6 +105,14 @@ func (s *session) org(text string) (billing.Org, error) {
 		}
 	}
 	return billing.Org{}, fmt.Errorf("org %q: %w; `aione admin org list` shows all", text, billing.ErrNotFound)
+}
+
+// shownBy adds to what is not found the command that shows what there is.
+func shownBy(err error, command string) error {
+	if errors.Is(err, billing.ErrNotFound) {
+		return fmt.Errorf("%w; `%s` shows what there is", err, command)
+	}
+	return err
 }
 
 func (s *session) team(org billing.Org, text string) (billing.Team, error) {
@@ -233,7 +242,7 @@ type adminKeyCreateCmd struct {
 	Org     string   `arg:"" help:"Org, by name or id."`
 	Team    string   `arg:"" help:"Team, by name or id."`
 	Name    string   `arg:"" help:"What the key is for."`
-	Scopes  []string `help:"Makes a management token with these scopes (ingest, usage:read, billing:read, keys:write, admin) instead of a chat key."`
+	Scopes  []string `help:"Makes a management token with these scopes (ingest, usage:read, billing:read, keys:write, webhooks:write, admin) instead of a chat key."`
 	Models  []string `help:"Standard model ids it may use. Default: all."`
 	Sandbox bool     `help:"Talks to the simulated provider and is never billed."`
 	Expires string   `help:"Date until which it works, YYYY-MM-DD in UTC. Default: for ever."`

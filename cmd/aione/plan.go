@@ -120,7 +120,7 @@ func (c *adminPlanAssignCmd) Run(ctx context.Context, g *globals, out *output, a
 	defer s.Close()
 	assigned, err := s.commands().AssignPublished(ctx, org.ID, c.Code, c.Version, c.From.UTC(), s.byOnce(c.once))
 	if err != nil {
-		return err
+		return shownBy(err, "aione admin plan list")
 	}
 	return out.result(assigned.Result, func() {
 		out.say("org %s has plan %s from %s on", org.Name, assigned.Result.Code, assigned.Result.EffectiveFrom.Format(time.RFC3339))
