@@ -42,10 +42,11 @@ var mayImport = map[string][]string{
 	"bench":           {"embedded", "events", "keys", "catalog", "ledger", "billing", "admission", "analytics", "gateway", "httpapi", "simulator", "node"},
 	"crashtest":       {},
 	"sdktest":         {},
-	"cmd/ingest":      {"embedded", "node"},
-	"cmd/api":         {"embedded", "node"},
-	"cmd/invoicer":    {"embedded", "node"},
-	"cmd/aione":       {"embedded", "events", "keys", "catalog", "ledger", "billing", "admission", "analytics", "documents", "webhooks", "node", "demo", "bench"},
+	"process":         {"embedded"},
+	"cmd/ingest":      {"node", "process"},
+	"cmd/api":         {"node", "process"},
+	"cmd/invoicer":    {"node", "process"},
+	"cmd/aione":       {"embedded", "events", "keys", "catalog", "ledger", "billing", "admission", "analytics", "documents", "webhooks", "node", "process", "demo", "bench"},
 	".":               {},
 }
 

@@ -82,6 +82,11 @@ func (c Corrected) entries() []ledger.Entry {
 	return []ledger.Entry{*c.CreditNote, c.Invoice}
 }
 
+// creditNoteSubject carries the TypeCorrectionNote of a credit note, once.
+func creditNoteSubject(orgID, noteID uuid.UUID) string {
+	return "LEDGER.credit_note." + orgID.String() + "." + noteID.String()
+}
+
 // ErrChanged is returned by Correct when the dry run would now come out
 // differently from what was agreed to.
 var ErrChanged = errors.New("the correction is no longer what the dry run said")
@@ -200,6 +205,9 @@ func (c Commands) Correct(ctx context.Context, orgID uuid.UUID, r ReRate, hash l
 			}
 			if err := b.addBalance(v, result.Invoice.Journal.ID, false, ledger.Amount{}, result.entries()...); err != nil {
 				return err
+			}
+			if e := result.CreditNote; e != nil {
+				b.add(creditNoteSubject(orgID, e.CreditNote.ID), 0, TypeCorrectionNote, e.CreditNote)
 			}
 			b.add(events.JournalSubject(orgID), v.journalSeq, TypeCorrected, result)
 			return nil

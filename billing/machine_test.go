@@ -346,5 +346,34 @@ func TestMoneyThroughAnything(t *testing.T) {
 				rt.Fatal(v.Findings)
 			}
 		}
+		m.toldOnce()
 	})
+}
+
+// toldOnce holds that each credit note is in one record that tells of nothing else.
+func (m *machine) toldOnce() {
+	told := map[uuid.UUID]int{}
+	for _, r := range m.w.records(billing.TypeCreditNoteIssued, billing.TypeCorrectionNote) {
+		var entry ledger.Entry
+		note := new(ledger.CreditNote)
+		if r.Type == billing.TypeCreditNoteIssued {
+			m.ok(r.Into(&entry))
+			note = entry.CreditNote
+		} else {
+			m.ok(r.Into(note))
+		}
+		if note.OrgID == m.org.ID {
+			told[note.ID]++
+		}
+	}
+	notes, total, err := m.nodes[0].book.CreditNotes(m.org.ID, 1, 1000)
+	m.ok(err)
+	if len(notes) != total || len(told) != total {
+		m.Fatalf("%d credit notes, %d of them are told of", total, len(told))
+	}
+	for _, note := range notes {
+		if told[note.ID] != 1 {
+			m.Fatalf("credit note %s is told of %d times", note.Number, told[note.ID])
+		}
+	}
 }

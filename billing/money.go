@@ -59,6 +59,12 @@ const (
 	TypeCorrected        = "invoice.corrected" // Data: Corrected
 )
 
+// TypeCorrectionNote is the record that says that a correction took an invoice back,
+// on a subject of the credit note's own and in the batch of TypeCorrected, which is
+// what moves the money. Its data is the ledger.CreditNote. It is there for whoever
+// tells of one thing by one record.
+const TypeCorrectionNote = "correction.credit_note"
+
 // moveMoney carries a command on an org's money out: the entry that is decided on
 // the org's state, with what follows from it for its invoices and for its balance at
 // admission, in one atomic batch.

@@ -364,6 +364,10 @@ func TestCorrections(t *testing.T) {
 	if again, err := n.Correct(w.ctx, org.ID, ask, dry.Hash, w.key("fix")); err != nil || !again.Replayed {
 		t.Errorf("again: %v", err)
 	}
+	var note ledger.CreditNote
+	if told := w.records(billing.TypeCorrectionNote); len(told) != 1 || told[0].Into(&note) != nil || note.ID != out.Result.CreditNote.CreditNote.ID {
+		t.Errorf("%d records tell of credit notes, the last of %s", len(told), note.Number)
+	}
 	if _, err := n.ReRate(w.ctx, org.ID, ask, w.key("")); !errors.Is(err, billing.ErrInvalid) {
 		t.Errorf("a second correction of the same invoice: %v", err)
 	}

@@ -96,7 +96,9 @@ func (b *Book) PublishedPlan(code string, version int) (Published, error) {
 	defer b.mu.RUnlock()
 	versions := b.published[code]
 	if version == 0 {
-		version = len(versions)
+		if version = len(versions); version == 0 {
+			return Published{}, fmt.Errorf("plan %.70q: %w", code, ErrNotFound)
+		}
 	}
 	if version < 1 || version > len(versions) {
 		return Published{}, fmt.Errorf("plan %.70s version %d: %w", code, version, ErrNotFound)

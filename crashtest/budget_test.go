@@ -105,6 +105,39 @@ func (b *budgeted) killInFlight(process, n int) {
 	}
 }
 
+// useUp spends what there is, ten requests: three that the rows know of, two that
+// only the log does, then the rest in a rush, after the API was killed with two in
+// flight. It is killed once more, and nothing is left.
+func (b *budgeted) useUp(ingest *role) {
+	t := b.p.t
+	t.Helper()
+	spend := func(n int) {
+		t.Helper()
+		for i := range n {
+			if served, _ := b.send(i, 0); !served {
+				t.Fatalf("request %d of %d is not served", i+1, n)
+			}
+		}
+	}
+	spend(3)
+	_, projection := b.p.log()
+	ctx, cancel := context.WithTimeout(context.Background(), startWithin)
+	defer cancel()
+	if err := projection.CaughtUp(ctx); err != nil {
+		t.Fatal(err)
+	}
+	ingest.stop(t, syscall.SIGKILL, startWithin) // from here on only the log knows
+	spend(2)
+	b.killInFlight(0, 2)
+	if served := b.rush(40); served != 5 {
+		t.Errorf("%d requests were served of the 5 that are left", served)
+	}
+	b.killInFlight(0, 0)
+	if served := b.rush(10); served != 0 {
+		t.Errorf("%d requests were served of what is used up", served)
+	}
+}
+
 // TestBudgetSurvivesKill spends half a budget, kills, and finds the other half,
 // at once and not a request more; whether the rows know of the spend or only the
 // log, alone and beside another process.
@@ -116,31 +149,7 @@ func TestBudgetSurvivesKill(t *testing.T) {
 			p.installCatalog()
 			ingest := p.service("ingest")
 			b := p.budgeted(processes)
-			spend := func(n int) {
-				t.Helper()
-				for i := range n {
-					if served, _ := b.send(i, 0); !served {
-						t.Fatalf("request %d of %d is not served", i+1, n)
-					}
-				}
-			}
-			spend(3)
-			_, projection := p.log()
-			ctx, cancel := context.WithTimeout(context.Background(), startWithin)
-			defer cancel()
-			if err := projection.CaughtUp(ctx); err != nil {
-				t.Fatal(err)
-			}
-			ingest.stop(t, syscall.SIGKILL, startWithin) // from here on only the log knows
-			spend(2)
-			b.killInFlight(0, 2)
-			if served := b.rush(40); served != 5 {
-				t.Errorf("%d requests were served of the 5 that are left", served)
-			}
-			b.killInFlight(0, 0)
-			if served := b.rush(10); served != 0 {
-				t.Errorf("%d requests were served of a budget that is used up", served)
-			}
+			b.useUp(ingest)
 			b.account()
 		})
 	}

@@ -83,6 +83,7 @@ func TestBadCommandLines(t *testing.T) {
 		{"aione admin org create", "", `expected "<name>"`},
 		{"aione admin key disable acme not-a-uuid", "", "<key>"},
 		{"aione verify --wait soon", "", "--wait"},
+		{"aione admin credit grant x 1 --expires 2027-01-31", "", `"2027-01-31" is not an instant like`},
 		{"aione quarantine replay", "", "name what to replay, or --all"},
 		{"aione admin org list", "", "connect to NATS"},
 		{"api --nope", "", "unknown flag --nope"},
@@ -119,7 +120,7 @@ func TestBadSettings(t *testing.T) {
 	for _, c := range []struct{ command, env, want string }{
 		{"invoicer", "AIONE_INVOICE_SCHEDULE=now and then", "invoice schedule"},
 		{"ingest", "AIONE_SHARDS=3", "the number of shards is fixed"},
-		{"api", "AIONE_HTTP=127.0.0.1:99999", "start the API"},
+		{"api", "AIONE_HTTP=127.0.0.1:99999", "--http or AIONE_HTTP says where else"},
 		{"api", "AIONE_REPLICAS=3", "replicas"},
 	} {
 		s, err := start(c.command, append(append([]string{}, p.env...), c.env))

@@ -1,9 +1,7 @@
 package crashtest
 
 import (
-	"context"
 	"fmt"
-	"syscall"
 	"testing"
 	"time"
 
@@ -42,31 +40,8 @@ func TestPlanThatBlocksSurvivesKill(t *testing.T) {
 	p.installCatalog()
 	ingest := p.service("ingest")
 	b := p.blocked()
-	spend := func(n int) {
-		t.Helper()
-		for i := range n {
-			if served, _ := b.send(0, 0); !served {
-				t.Fatalf("request %d of %d is not served", i+1, n)
-			}
-		}
-	}
-	spend(3)
-	log, projection := p.log()
-	ctx, cancel := context.WithTimeout(context.Background(), startWithin)
-	defer cancel()
-	if err := projection.CaughtUp(ctx); err != nil {
-		t.Fatal(err)
-	}
-	ingest.stop(t, syscall.SIGKILL, startWithin) // from here on only the log knows
-	spend(2)
-	b.killInFlight(0, 2)
-	if served := b.rush(40); served != 5 {
-		t.Errorf("%d requests were served of the 5 that are left", served)
-	}
-	b.killInFlight(0, 0)
-	if served := b.rush(10); served != 0 {
-		t.Errorf("%d requests were served of what is used up", served)
-	}
+	b.useUp(ingest)
+	log, _ := p.log()
 	used, whole := uint64(0), 0
 	for _, u := range readTruth(t, log).settled {
 		if used += u.Tokens.Total(); u.Tokens.Total() == 1010 {

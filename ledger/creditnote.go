@@ -79,6 +79,22 @@ func (s *State) void(inv *InvoiceState, n CreditNote) (Entry, error) {
 	return s.seal(Entry{CreditNote: &n}, j)
 }
 
+// notCreditable says why a line cannot be credited, after those before it; empty if
+// it can, as far as its amount is not too much.
+func (s *State) notCreditable(of *Invoice, c CreditLine, before []CreditLine) string {
+	switch {
+	case c.Line < 1 || c.Line > len(of.Lines):
+		return fmt.Sprintf("it has %d lines", len(of.Lines))
+	case !of.Lines[c.Line-1].taxable() || of.Lines[c.Line-1].Amount.Sign() <= 0:
+		return "the line charges nothing that can be taken back"
+	case c.Amount.Sign() <= 0 || !isMinor(c.Amount, s.Currency):
+		return "the amount is no positive number of minor units of " + s.Currency
+	case slices.ContainsFunc(before, func(o CreditLine) bool { return o.Line == c.Line }):
+		return "the line is named twice"
+	}
+	return ""
+}
+
 // creditLines credits parts of lines, with their share of the taxes.
 func (s *State) creditLines(inv *InvoiceState, n CreditNote, lines []CreditLine) (Entry, error) {
 	of, receivable, accrued := inv.Invoice, Receivable(s.OrgID), Accrued(s.OrgID)
@@ -87,9 +103,8 @@ func (s *State) creditLines(inv *InvoiceState, n CreditNote, lines []CreditLine)
 		j.move(code, debit, credit, amount, s.Currency, n.CreatedAt)
 	}
 	for i, c := range lines {
-		if c.Line < 1 || c.Line > len(of.Lines) || !of.Lines[c.Line-1].taxable() || of.Lines[c.Line-1].Amount.Sign() <= 0 ||
-			c.Amount.Sign() <= 0 || !isMinor(c.Amount, s.Currency) || slices.ContainsFunc(lines[:i], func(o CreditLine) bool { return o.Line == c.Line }) {
-			return Entry{}, fmt.Errorf("%w: credit %s of line %d of invoice %s", ErrRequest, c.Amount, c.Line, of.Number)
+		if why := s.notCreditable(of, c, lines[:i]); why != "" {
+			return Entry{}, fmt.Errorf("%w: credit %s of line %d of invoice %s: %s", ErrRequest, c.Amount, c.Line, of.Number, why)
 		}
 		l := &of.Lines[c.Line-1]
 		if inv.lines[c.Line].d.Add(c.Amount.d).Cmp(l.Amount.d) > 0 {

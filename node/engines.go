@@ -52,6 +52,9 @@ type Endpoints struct {
 
 const database = "aione"
 
+// natsDir is there from a node's first start on.
+func natsDir(dataDir string) string { return filepath.Join(dataDir, "nats") }
+
 // endpointsFile is private to the user: whoever reads it can write the log.
 func endpointsFile(dataDir string) string { return filepath.Join(dataDir, "endpoints.json") }
 
@@ -70,7 +73,7 @@ func OpenEngines(ctx context.Context, c EngineConfig, logger *slog.Logger) (_ *E
 		e.Embedded = true
 	}
 	if c.NATSURL == "" {
-		if e.nats, err = embedded.StartNATS(embedded.NATSOptions{StoreDir: filepath.Join(c.DataDir, "nats"), Port: c.NATSPort, Logger: logger}); err != nil {
+		if e.nats, err = embedded.StartNATS(embedded.NATSOptions{StoreDir: natsDir(c.DataDir), Port: c.NATSPort, Logger: logger}); err != nil {
 			return nil, fmt.Errorf("start the embedded NATS: %w", err)
 		}
 		roomForCommits()
@@ -155,6 +158,16 @@ func (c EngineConfig) JoinRunning() EngineConfig {
 		c.NATSURL, c.ClickHouseDSN = at.NATSURL, at.ClickHouseDSN
 	}
 	return c
+}
+
+// Begun reports whether there is a platform to work on: other servers are named, or
+// a node has been on DataDir.
+func (c EngineConfig) Begun() bool {
+	if c.NATSURL != "" {
+		return true
+	}
+	_, err := os.Stat(natsDir(c.DataDir))
+	return err == nil
 }
 
 // Restarts counts how often the embedded ClickHouse has died and come back.

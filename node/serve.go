@@ -96,7 +96,7 @@ func (n *Node) Listen(c ServeConfig) (_ *API, err error) {
 		return nil, err
 	}
 	if a.URL, err = a.serve(c.Addr, api); err != nil {
-		return nil, fmt.Errorf("start the API: %w", err)
+		return nil, fmt.Errorf("start the API: %w; --http or AIONE_HTTP says where else", err)
 	}
 	// From here on /readyz says what is still missing.
 	if a.limits, err = n.startLimits(context.Background()); err != nil {

@@ -38,7 +38,7 @@ type LedgerAudit struct {
 // bytes; journals sum to zero and numbers have no gaps. wait bounds how long it
 // waits for rows of what was in the log when it began.
 func (n *Node) Verify(ctx context.Context, wait time.Duration, progress func(done, total uint64)) (Verification, error) {
-	var v Verification
+	v := Verification{Problems: []string{}}
 	ends := make([]uint64, n.Log.Shards()) // what comes later may still be on its way
 	for shard := range ends {
 		var err error

@@ -89,6 +89,7 @@ func translate(r events.Record) (webhooks.Event, bool) {
 	case billing.TypeInvoiceIssued:
 		return told(r, func(e ledger.Entry) webhooks.Event { return issued(e.Invoice) })
 	case billing.TypeCorrected:
+		// Its credit note has a record of its own, see billing.TypeCorrectionNote.
 		return told(r, func(c billing.Corrected) webhooks.Event { return issued(c.Invoice.Invoice) })
 	case billing.TypeInvoicePaid:
 		return told(r, func(c billing.StatusChange) webhooks.Event { return changed(eventInvoicePaid, c) })
@@ -98,6 +99,8 @@ func translate(r events.Record) (webhooks.Event, bool) {
 		return told(r, func(c billing.StatusChange) webhooks.Event { return changed(eventInvoiceOverdue, c) })
 	case billing.TypeCreditNoteIssued:
 		return told(r, func(e ledger.Entry) webhooks.Event { return credited(e.CreditNote) })
+	case billing.TypeCorrectionNote:
+		return told(r, func(n ledger.CreditNote) webhooks.Event { return credited(&n) })
 	case billing.TypeBudgetCrossed:
 		return told(r, func(c billing.BudgetCrossed) webhooks.Event {
 			return webhooks.Event{OrgID: c.OrgID, Type: eventBudgetCrossed, Data: budgetEvent{OrgID: c.OrgID, Period: c.Period, Of: c.Of, Pct: c.Pct,

@@ -58,7 +58,7 @@ type Endpoint struct {
 	SecretVersion  int    `json:"secret_version"`  // 1, 2, 3 …: how often the secret was made
 	// OldSecretsUntil is when the last secret before the newest stops signing; zero
 	// if there is none.
-	OldSecretsUntil time.Time `json:"old_secrets_until"`
+	OldSecretsUntil time.Time `json:"old_secrets_until,omitzero"`
 	CreatedAt       time.Time `json:"created_at"`
 	UpdatedAt       time.Time `json:"updated_at"`
 }

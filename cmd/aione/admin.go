@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os/user"
 	"strings"
@@ -67,6 +68,20 @@ func (g *globals) admin(ctx context.Context, out *output, reason string) (*sessi
 	return &session{Node: n, actor: actorName(), reason: reason}, nil
 }
 
+// orgOf opens a session and finds an org; the caller closes it.
+func (g *globals) orgOf(ctx context.Context, out *output, admin *adminCmd, name string) (*session, billing.Org, error) {
+	s, err := g.admin(ctx, out, admin.Reason)
+	if err != nil {
+		return nil, billing.Org{}, err
+	}
+	org, err := s.org(name)
+	if err != nil {
+		s.Close()
+		return nil, billing.Org{}, err
+	}
+	return s, org, nil
+}
+
 func (s *session) by() billing.By {
 	return billing.By{Actor: s.actor, Reason: s.reason, At: s.Clock().UTC()}
 }
@@ -90,6 +105,14 @@ func (s *session) org(text string) (billing.Org, error) {
 		}
 	}
 	return billing.Org{}, fmt.Errorf("org %q: %w; `aione admin org list` shows all", text, billing.ErrNotFound)
+}
+
+// shownBy adds to what is not found the command that shows what there is.
+func shownBy(err error, command string) error {
+	if errors.Is(err, billing.ErrNotFound) {
+		return fmt.Errorf("%w; `%s` shows what there is", err, command)
+	}
+	return err
 }
 
 func (s *session) team(org billing.Org, text string) (billing.Team, error) {
@@ -172,15 +195,11 @@ type adminTeamCreateCmd struct {
 
 // Run creates a team.
 func (c *adminTeamCreateCmd) Run(ctx context.Context, g *globals, out *output, admin *adminCmd) error {
-	s, err := g.admin(ctx, out, admin.Reason)
+	s, org, err := g.orgOf(ctx, out, admin, c.Org)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	org, err := s.org(c.Org)
-	if err != nil {
-		return err
-	}
 	team, err := s.commands().CreateTeam(ctx, billing.Team{ID: teamID(org.ID, c.Name), OrgID: org.ID, Name: c.Name}, s.by())
 	if err != nil {
 		return err
@@ -193,16 +212,12 @@ type adminTeamListCmd struct {
 }
 
 // Run lists teams.
-func (c *adminTeamListCmd) Run(ctx context.Context, g *globals, out *output) error {
-	s, err := g.admin(ctx, out, "")
+func (c *adminTeamListCmd) Run(ctx context.Context, g *globals, out *output, admin *adminCmd) error {
+	s, org, err := g.orgOf(ctx, out, admin, c.Org)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	org, err := s.org(c.Org)
-	if err != nil {
-		return err
-	}
 	teams, err := s.Book.Teams(org.ID)
 	if err != nil {
 		return err
@@ -227,7 +242,7 @@ type adminKeyCreateCmd struct {
 	Org     string   `arg:"" help:"Org, by name or id."`
 	Team    string   `arg:"" help:"Team, by name or id."`
 	Name    string   `arg:"" help:"What the key is for."`
-	Scopes  []string `help:"Makes a management token with these scopes (ingest, usage:read, billing:read, keys:write, admin) instead of a chat key."`
+	Scopes  []string `help:"Makes a management token with these scopes (ingest, usage:read, billing:read, keys:write, webhooks:write, admin) instead of a chat key."`
 	Models  []string `help:"Standard model ids it may use. Default: all."`
 	Sandbox bool     `help:"Talks to the simulated provider and is never billed."`
 	Expires string   `help:"Date until which it works, YYYY-MM-DD in UTC. Default: for ever."`
@@ -235,15 +250,11 @@ type adminKeyCreateCmd struct {
 
 // Run mints a key.
 func (c *adminKeyCreateCmd) Run(ctx context.Context, g *globals, out *output, admin *adminCmd) error {
-	s, err := g.admin(ctx, out, admin.Reason)
+	s, org, err := g.orgOf(ctx, out, admin, c.Org)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	org, err := s.org(c.Org)
-	if err != nil {
-		return err
-	}
 	team, err := s.team(org, c.Team)
 	if err != nil {
 		return err
@@ -271,16 +282,12 @@ type adminKeyListCmd struct {
 }
 
 // Run lists keys, without secrets.
-func (c *adminKeyListCmd) Run(ctx context.Context, g *globals, out *output) error {
-	s, err := g.admin(ctx, out, "")
+func (c *adminKeyListCmd) Run(ctx context.Context, g *globals, out *output, admin *adminCmd) error {
+	s, org, err := g.orgOf(ctx, out, admin, c.Org)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	org, err := s.org(c.Org)
-	if err != nil {
-		return err
-	}
 	list := s.Keys.List(org.ID)
 	shown := make([]shownKey, len(list))
 	for i, k := range list {
@@ -319,15 +326,11 @@ func (c *adminKeyOnCmd) Run(ctx context.Context, g *globals, out *output, admin 
 
 func (c *keyRef) change(ctx context.Context, g *globals, out *output, admin *adminCmd,
 	how func(*keys.Set, context.Context, keys.Appender, keys.ChangeInput) (*keys.Key, error)) error {
-	s, err := g.admin(ctx, out, admin.Reason)
+	s, org, err := g.orgOf(ctx, out, admin, c.Org)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	org, err := s.org(c.Org)
-	if err != nil {
-		return err
-	}
 	key, err := how(s.Keys, ctx, s.Log, keys.ChangeInput{OrgID: org.ID, ID: c.Key, Actor: s.actor, Reason: s.reason})
 	if err != nil {
 		return err

@@ -11,7 +11,7 @@ import (
 )
 
 type demoCmd struct {
-	Keep bool `help:"Keep the data directory afterwards."`
+	Keep bool `help:"Keep the data directory afterwards, and say where it is."`
 }
 
 // Run plays the demo on a fresh data directory.
@@ -21,7 +21,7 @@ func (c *demoCmd) Run(ctx context.Context, g *globals, out *output) error {
 		return fmt.Errorf("make a data directory: %w", err)
 	}
 	if c.Keep {
-		out.say("data directory: %s", dir)
+		fmt.Fprintln(out.stderr, "data directory:", dir) // also where the demo or a script does not get to its end
 	} else {
 		defer os.RemoveAll(dir)
 	}
@@ -34,6 +34,11 @@ func (c *demoCmd) Run(ctx context.Context, g *globals, out *output) error {
 	}
 	if err := out.result(report, func() { out.demo(report) }); err != nil {
 		return err
+	}
+	if c.Keep {
+		out.say("\nIt is all in %s: every command shows it, such as `aione --data %s admin org list`.", dir, dir)
+	} else {
+		out.say("\nTo look around in it afterwards: `aione demo --keep`.")
 	}
 	if !report.OK {
 		return errFailed

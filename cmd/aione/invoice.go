@@ -77,11 +77,12 @@ func (s *session) invoice(ref string) (ledger.Invoice, error) {
 	if id, err := uuid.Parse(ref); err == nil {
 		org, err := s.Book.OwnerOf(id)
 		if err != nil {
-			return ledger.Invoice{}, err
+			return ledger.Invoice{}, shownBy(err, "aione admin invoice list ORG")
 		}
 		return s.Book.Invoice(org, id)
 	}
-	return s.Book.InvoiceNumbered(ref)
+	inv, err := s.Book.InvoiceNumbered(ref)
+	return inv, shownBy(err, "aione admin invoice list ORG")
 }
 
 // invoiceOf opens a session and finds an invoice; the caller closes it.

@@ -8,7 +8,6 @@ import (
 	"github.com/shopspring/decimal"
 
 	"aione/admission"
-	"aione/billing"
 )
 
 type adminBudgetCmd struct {
@@ -25,7 +24,7 @@ type adminBudgetSetCmd struct {
 
 // Run sets a budget. The same again changes nothing.
 func (c *adminBudgetSetCmd) Run(ctx context.Context, g *globals, out *output, admin *adminCmd) error {
-	s, org, err := g.adminOf(ctx, out, admin.Reason, c.Org)
+	s, org, err := g.orgOf(ctx, out, admin, c.Org)
 	if err != nil {
 		return err
 	}
@@ -63,20 +62,6 @@ func (s *session) limits() admission.Commands {
 	return admission.Commands{Log: s.Log, Limiter: s.Limits}
 }
 
-// adminOf is admin for commands about one org. Close the session.
-func (g *globals) adminOf(ctx context.Context, out *output, reason, name string) (*session, billing.Org, error) {
-	s, err := g.admin(ctx, out, reason)
-	if err != nil {
-		return nil, billing.Org{}, err
-	}
-	org, err := s.org(name)
-	if err != nil {
-		s.Close()
-		return nil, billing.Org{}, err
-	}
-	return s, org, nil
-}
-
 type adminBudgetListCmd struct {
 	Org string `arg:"" help:"Org, by name or id."`
 }
@@ -93,8 +78,8 @@ type standing struct {
 
 // Run lists how the accounts of an org stand, from rows and the end of the log, with
 // what its plan includes if that blocks.
-func (c *adminBudgetListCmd) Run(ctx context.Context, g *globals, out *output) error {
-	s, org, err := g.adminOf(ctx, out, "", c.Org)
+func (c *adminBudgetListCmd) Run(ctx context.Context, g *globals, out *output, admin *adminCmd) error {
+	s, org, err := g.orgOf(ctx, out, admin, c.Org)
 	if err != nil {
 		return err
 	}
@@ -152,7 +137,7 @@ type adminLimitsSetCmd struct {
 
 // Run sets the limits of an org. The same again changes nothing.
 func (c *adminLimitsSetCmd) Run(ctx context.Context, g *globals, out *output, admin *adminCmd) error {
-	s, org, err := g.adminOf(ctx, out, admin.Reason, c.Org)
+	s, org, err := g.orgOf(ctx, out, admin, c.Org)
 	if err != nil {
 		return err
 	}
@@ -175,7 +160,7 @@ type adminCreditLimitSetCmd struct {
 
 // Run sets a credit limit. The same again changes nothing.
 func (c *adminCreditLimitSetCmd) Run(ctx context.Context, g *globals, out *output, admin *adminCmd) error {
-	s, org, err := g.adminOf(ctx, out, admin.Reason, c.Org)
+	s, org, err := g.orgOf(ctx, out, admin, c.Org)
 	if err != nil {
 		return err
 	}

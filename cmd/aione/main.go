@@ -13,7 +13,7 @@
 //	aione engines     only NATS and ClickHouse, for separate services
 //	aione engine      installs the ClickHouse library
 //
-// It holds flags, signals and output; what it does is done by the packages it
+// It holds flags and output; what it does is done by the packages it
 // calls.
 package main
 
@@ -24,19 +24,19 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/signal"
-	"syscall"
-	_ "time/tzdata" // periods must not depend on what the machine has installed
+	"reflect"
+	"time"
 
 	"github.com/alecthomas/kong"
 
 	"aione/embedded"
 	"aione/node"
+	"aione/process"
 )
 
 // globals are flags of every command.
 type globals struct {
-	JSON    bool   `name:"json" help:"Print one JSON object instead of tables and progress."`
+	JSON    bool   `name:"json" help:"Print JSON instead of tables and progress."`
 	Verbose bool   `short:"v" help:"Log what happens inside to standard error."`
 	Pepper  string `env:"AIONE_PEPPER" help:"Secret of the keys' hashes, base64, 32 bytes or more. Default: made once and kept in the data directory."`
 	node.KeyConfig
@@ -64,12 +64,7 @@ var errFailed = errors.New("failed")
 
 func main() {
 	embedded.RunChildIfAsked()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	go func() {
-		<-ctx.Done()
-		stop() // a second signal ends the process at once
-	}()
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit(run(process.Context(), os.Args[1:], os.Stdout, os.Stderr))
 }
 
 // run executes one command line and returns the exit code.
@@ -78,6 +73,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	out := &output{stdout: stdout, stderr: stderr}
 	parser, err := kong.New(&c, kong.Name("aione"), kong.Writers(stdout, stderr),
 		kong.Description("An LLM API platform whose bill can be proven."),
+		kong.TypeMapper(reflect.TypeFor[time.Time](), kong.MapperFunc(decodeInstant)),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(out))
 	if err != nil {
@@ -101,17 +97,30 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return 1
 }
 
-// logger is quiet unless asked: commands speak through their output.
-func (g *globals) logger(stderr io.Writer) *slog.Logger {
-	level := slog.LevelWarn
-	if g.Verbose {
-		level = slog.LevelInfo
+// decodeInstant reads a flag that is an instant.
+func decodeInstant(c *kong.DecodeContext, to reflect.Value) error {
+	var text string
+	if err := c.Scan.PopValueInto("time", &text); err != nil {
+		return err
 	}
-	return slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return fmt.Errorf("%q is not an instant like 2027-01-31T16:00:00Z or 2027-02-01T00:00:00+08:00", text)
+	}
+	to.Set(reflect.ValueOf(at))
+	return nil
 }
 
+// logger is quiet unless asked: commands speak through their output.
+func (g *globals) logger(stderr io.Writer) *slog.Logger { return process.Logger(stderr, g.Verbose) }
+
 // open opens a node for the time of a command: beside a running one on the same
-// data directory if there is one, else with engines of its own.
+// data directory if there is one, else with engines of its own. It begins no
+// platform: who is in the wrong directory would be shown an empty one in order.
 func (g *globals) open(ctx context.Context, out *output) (*node.Node, error) {
-	return node.Open(ctx, node.Config{Engines: g.EngineConfig.JoinRunning(), Pepper: g.Pepper, Keys: g.KeyConfig, Logger: g.logger(out.stderr)})
+	engines := g.EngineConfig.JoinRunning()
+	if !engines.Begun() {
+		return nil, fmt.Errorf("there is no platform in %s: begin one with `aione up`, or say with --data or AIONE_DATA where it is", g.DataDir)
+	}
+	return node.Open(ctx, node.Config{Engines: engines, Pepper: g.Pepper, Keys: g.KeyConfig, Logger: g.logger(out.stderr)})
 }

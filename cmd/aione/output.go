@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"reflect"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -13,17 +14,21 @@ import (
 	"golang.org/x/term"
 )
 
-// output prints for people, or one JSON object for scripts.
+// output prints for people, or one JSON value for scripts.
 type output struct {
 	stdout, stderr io.Writer
 	json           bool
 }
 
-// result prints v as JSON if that was asked for, else what text prints.
+// result prints v as JSON if that was asked for, else what text prints. A list
+// without members is an empty one, never null.
 func (o *output) result(v any, text func()) error {
 	if !o.json {
 		text()
 		return nil
+	}
+	if list := reflect.ValueOf(v); list.Kind() == reflect.Slice && list.IsNil() {
+		v = []any{}
 	}
 	e := json.NewEncoder(o.stdout)
 	e.SetIndent("", "  ")

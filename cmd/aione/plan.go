@@ -18,20 +18,6 @@ type once struct {
 	Key string `help:"Makes the command repeatable: the same key and command again is carried out once."`
 }
 
-// orgOf opens a session and finds an org; the caller closes it.
-func (g *globals) orgOf(ctx context.Context, out *output, admin *adminCmd, name string) (*session, billing.Org, error) {
-	s, err := g.admin(ctx, out, admin.Reason)
-	if err != nil {
-		return nil, billing.Org{}, err
-	}
-	org, err := s.org(name)
-	if err != nil {
-		s.Close()
-		return nil, billing.Org{}, err
-	}
-	return s, org, nil
-}
-
 // byOnce is by under a key.
 func (s *session) byOnce(o once) billing.By {
 	by := s.by()
@@ -134,7 +120,7 @@ func (c *adminPlanAssignCmd) Run(ctx context.Context, g *globals, out *output, a
 	defer s.Close()
 	assigned, err := s.commands().AssignPublished(ctx, org.ID, c.Code, c.Version, c.From.UTC(), s.byOnce(c.once))
 	if err != nil {
-		return err
+		return shownBy(err, "aione admin plan list")
 	}
 	return out.result(assigned.Result, func() {
 		out.say("org %s has plan %s from %s on", org.Name, assigned.Result.Code, assigned.Result.EffectiveFrom.Format(time.RFC3339))

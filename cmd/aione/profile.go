@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"time"
 
@@ -55,8 +57,17 @@ func (c *adminOrgProfileCmd) profile() (billing.Profile, error) {
 	return p, nil
 }
 
+// says reports whether a flag says something of the profile to set.
+func (c *adminOrgProfileCmd) says() bool {
+	return !reflect.DeepEqual(c.BillTo, party{}) || len(c.Taxes) > 0 || c.Inclusive || c.TermsDays != nil || c.Grace != nil ||
+		c.Anchor != 0 || !c.LowBalance.IsZero() || !c.From.IsZero() || c.Key != ""
+}
+
 // Run shows or sets a profile.
 func (c *adminOrgProfileCmd) Run(ctx context.Context, g *globals, out *output, admin *adminCmd) error {
+	if !c.Set && c.says() {
+		return errors.New("say --set: it replaces the whole profile by what the other flags say")
+	}
 	p, err := c.profile()
 	if err != nil {
 		return err

@@ -65,7 +65,7 @@ func (c *quarantineReplayCmd) Run(ctx context.Context, g *globals, out *output) 
 	for _, p := range c.Places {
 		wanted[p] = true
 	}
-	replayed := map[string]int{}
+	replayed, staying := map[string]int{}, 0
 	for _, q := range items {
 		place := fmt.Sprintf("%d/%d/%d", q.Shard, q.Seq, q.Idx)
 		if !wanted[place] && !(c.All && q.Kind == "undecodable") {
@@ -74,6 +74,7 @@ func (c *quarantineReplayCmd) Run(ctx context.Context, g *globals, out *output) 
 		delete(wanted, place)
 		events, err := analytics.Replay(ctx, n.Log, q)
 		if errors.Is(err, analytics.ErrStillUndecodable) && c.All {
+			staying++
 			out.say("%s stays: %v", place, err)
 			continue
 		}
@@ -86,8 +87,9 @@ func (c *quarantineReplayCmd) Run(ctx context.Context, g *globals, out *output) 
 	for place := range wanted {
 		return fmt.Errorf("%s is not in quarantine", place)
 	}
-	if out.json {
-		return out.result(replayed, nil)
-	}
-	return nil
+	return out.result(replayed, func() {
+		if len(replayed)+staying == 0 {
+			out.say("Nothing that cannot be read is in quarantine.")
+		}
+	})
 }

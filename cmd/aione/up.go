@@ -47,10 +47,11 @@ func (c *upCmd) Run(ctx context.Context, g *globals, out *output) error {
 		}
 		out.say("  token    %s  (usage, invoices, events)", first.ManagementToken)
 		out.say("  key      %s  (chat)", first.ChatKey)
-		out.say("\nTry:\n")
-		out.say(`  curl %s/v1/chat/completions -H "Authorization: Bearer %s" \`, at.API, first.ChatKey)
-		out.say(`    -H 'Content-Type: application/json' -d '{"model":"gpt-4o","messages":[{"role":"user","content":"hello"}]}'`)
-		out.say(`  curl '%s/api/v1/obs/usage?group_by=day,model' -H "Authorization: Bearer %s"`, at.API, first.ManagementToken)
+		out.say("\nTry, in another terminal:\n")
+		out.say("  export API=%s KEY=%s TOKEN=%s", at.API, first.ChatKey, first.ManagementToken)
+		out.say(`  curl $API/v1/chat/completions -H "Authorization: Bearer $KEY" -H 'Content-Type: application/json' \`)
+		out.say(`    -d '{"model":"gpt-4o","messages":[{"role":"user","content":"hello"}]}'`)
+		out.say(`  curl "$API/api/v1/obs/usage?group_by=day,model" -H "Authorization: Bearer $TOKEN"`)
 	})
 	if err != nil {
 		return err

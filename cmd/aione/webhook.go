@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -67,7 +68,7 @@ func (o *output) endpoint(e webhooks.Endpoint, secret string) error {
 type adminWebhookCreateCmd struct {
 	Org         string   `arg:"" help:"Org, by name or id."`
 	URL         string   `arg:"" help:"By https, to a public address."`
-	Events      []string `help:"Types it is told of. Default: all, also those to come."`
+	Events      []string `help:"Types it is told of, such as invoice.issued,credit_note.issued. Default: all, also those to come."`
 	Description string   `help:"For people."`
 }
 
@@ -78,6 +79,12 @@ func (c *adminWebhookCreateCmd) Run(ctx context.Context, g *globals, out *output
 		return err
 	}
 	defer h.Close()
+	types := h.Webhooks.EventTypes()
+	for _, typ := range c.Events {
+		if !slices.Contains(types, typ) {
+			return fmt.Errorf("--events: %q is none of %s", typ, strings.Join(types, ", "))
+		}
+	}
 	for _, e := range h.Webhooks.Endpoints(h.org.ID) {
 		if e.URL == c.URL {
 			return fmt.Errorf("endpoint %s has this URL already; `aione admin webhook rotate` gives it a new secret", e.ID)

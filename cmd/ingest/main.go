@@ -1,21 +1,14 @@
 // Command ingest copies the usage log into ClickHouse rows, exactly once.
 //
-// It holds flags, signals and exit codes only; the role is node's.
+// It holds flags only; the role is node's.
 package main
 
 import (
 	"context"
-	"fmt"
-	"log/slog"
 	"os"
-	"os/signal"
-	"syscall"
-	_ "time/tzdata" // zones must not depend on what the machine has installed
 
-	"github.com/alecthomas/kong"
-
-	"aione/embedded"
 	"aione/node"
+	"aione/process"
 )
 
 type config struct {
@@ -25,31 +18,13 @@ type config struct {
 }
 
 func main() {
-	embedded.RunChildIfAsked()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	go func() {
-		<-ctx.Done()
-		stop() // a second signal ends the process at once
-	}()
 	var c config
-	kong.Parse(&c, kong.Name("ingest"), kong.Description("Copies the usage log into ClickHouse rows, exactly once."))
-	if err := run(ctx, c); err != nil {
-		fmt.Fprintln(os.Stderr, "ingest:", err)
-		os.Exit(1)
-	}
-}
-
-// run runs the role until ctx ends.
-func run(ctx context.Context, c config) error {
-	level := slog.LevelWarn
-	if c.Verbose {
-		level = slog.LevelInfo
-	}
-	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
-	n, err := node.Open(ctx, node.Config{Engines: c.EngineConfig, Logger: logger, NoKeys: true})
-	if err != nil {
-		return err
-	}
-	defer n.Close()
-	return n.Run(ctx, func(ctx context.Context) error { return n.Ingest(ctx, c.IngestConfig) })
+	process.Main("ingest", "Copies the usage log into ClickHouse rows, exactly once.", &c, func(ctx context.Context) error {
+		n, err := node.Open(ctx, node.Config{Engines: c.EngineConfig, Logger: process.Logger(os.Stderr, c.Verbose), NoKeys: true})
+		if err != nil {
+			return err
+		}
+		defer n.Close()
+		return n.Run(ctx, func(ctx context.Context) error { return n.Ingest(ctx, c.IngestConfig) })
+	})
 }

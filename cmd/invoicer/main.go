@@ -1,21 +1,14 @@
 // Command invoicer closes the periods that have ended and issues their invoices.
 //
-// It holds flags, signals and exit codes only; the role is node's.
+// It holds flags only; the role is node's.
 package main
 
 import (
 	"context"
-	"fmt"
-	"log/slog"
 	"os"
-	"os/signal"
-	"syscall"
-	_ "time/tzdata" // zones must not depend on what the machine has installed
 
-	"github.com/alecthomas/kong"
-
-	"aione/embedded"
 	"aione/node"
+	"aione/process"
 )
 
 type config struct {
@@ -26,33 +19,15 @@ type config struct {
 }
 
 func main() {
-	embedded.RunChildIfAsked()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	go func() {
-		<-ctx.Done()
-		stop() // a second signal ends the process at once
-	}()
 	var c config
-	kong.Parse(&c, kong.Name("invoicer"), kong.Description("Closes the periods that have ended and issues their invoices."))
-	if err := run(ctx, c); err != nil {
-		fmt.Fprintln(os.Stderr, "invoicer:", err)
-		os.Exit(1)
-	}
-}
-
-// run runs the role until ctx ends.
-func run(ctx context.Context, c config) error {
-	level := slog.LevelWarn
-	if c.Verbose {
-		level = slog.LevelInfo
-	}
-	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
-	n, err := node.Open(ctx, node.Config{Engines: c.EngineConfig, Logger: logger, NoKeys: true})
-	if err != nil {
-		return err
-	}
-	defer n.Close()
-	return n.Run(ctx,
-		func(ctx context.Context) error { return n.Invoice(ctx, c.InvoiceConfig) },
-		func(ctx context.Context) error { return n.Audit(ctx, c.AuditConfig) })
+	process.Main("invoicer", "Closes the periods that have ended and issues their invoices.", &c, func(ctx context.Context) error {
+		n, err := node.Open(ctx, node.Config{Engines: c.EngineConfig, Logger: process.Logger(os.Stderr, c.Verbose), NoKeys: true})
+		if err != nil {
+			return err
+		}
+		defer n.Close()
+		return n.Run(ctx,
+			func(ctx context.Context) error { return n.Invoice(ctx, c.InvoiceConfig) },
+			func(ctx context.Context) error { return n.Audit(ctx, c.AuditConfig) })
+	})
 }
