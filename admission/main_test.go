@@ -17,7 +17,7 @@ import (
 	"aione/keys"
 )
 
-func TestMain(m *testing.M) { os.Exit(embedded.TestMain(m)) }
+func TestMain(m *testing.M) { os.Exit(embedded.TestMain(m, "TestLostPlaceIsTakenAgain")) }
 
 var start = time.Date(2026, 11, 23, 7, 0, 0, 0, time.UTC)
 

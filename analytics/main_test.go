@@ -36,7 +36,8 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 	}
-	os.Exit(embedded.TestMain(m, "TestCrashDuringInsertOnItsWay", "TestCrashOfClickHouse", "TestEveryCopyIsFoundAtSize",
+	os.Exit(embedded.TestMain(m, "TestAuditNamesEachDifference", "TestAuditOnNamesWhatIsNew", "TestAuditWhileEventsArrive", "TestCrashDuringInsertOnItsWay",
+		"TestCrashOfClickHouse", "TestEveryCopyIsFoundAtSize", "TestLineEventsAddUpToTheLine", "TestSpendWhileEventsArrive", "TestTableFromBeforeRetried",
 		"TestTakeoverEndsARunningInsert", "TestZombieDoesNotWrite"))
 }
 

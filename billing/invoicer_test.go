@@ -18,7 +18,7 @@ import (
 	"aione/ledger"
 )
 
-func TestMain(m *testing.M) { os.Exit(embedded.TestMain(m)) }
+func TestMain(m *testing.M) { os.Exit(embedded.TestMain(m, "TestAMonthOfVirtualTime")) }
 
 func TestRunDueInvoicesEachPeriodOnce(t *testing.T) {
 	w := newWorld(t)

@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(fullDiskEnv); dir != "" {
 		os.Exit(runOnFullDisk(dir))
 	}
-	os.Exit(embedded.TestMain(m))
+	os.Exit(embedded.TestMain(m, "TestKilledChildLosesAndDoublesNothing"))
 }
 
 func runParent(dir string) int {

@@ -58,7 +58,7 @@ var shared struct {
 // Of the tests named leftToFull see LeaveToFull.
 func TestMain(m interface{ Run() int }, leftToFull ...string) int {
 	RunChildIfAsked()
-	if parallel := flag.Lookup("test.parallel"); parallel != nil && !flag.Parsed() {
+	if parallel := flag.Lookup("test.parallel"); !flag.Parsed() && parallel.Value.String() == parallel.DefValue {
 		if err := parallel.Value.Set("4"); err != nil {
 			panic(err)
 		}

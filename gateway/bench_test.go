@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", "8"); err != nil {
 		panic(err)
 	}
-	os.Exit(embedded.TestMain(m))
+	os.Exit(embedded.TestMain(m, "TestOneAttemptDecides", "TestSlowBodies"))
 }
 
 // bench is a whole gateway: real log on real NATS, real keys and catalog, the

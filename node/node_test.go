@@ -13,7 +13,10 @@ import (
 	"aione/keys"
 )
 
-func TestMain(m *testing.M) { os.Exit(embedded.TestMain(m)) }
+func TestMain(m *testing.M) {
+	os.Exit(embedded.TestMain(m, "TestAloneStopsTheWriters", "TestAuditorKeepsTheInvoicerHonest", "TestPlanThatBlocks", "TestWebhooksTellOfCorrections",
+		"TestWebhooksTellOfInvoices"))
+}
 
 // up starts a node with its API and its ingester for one test, on a NATS of its own
 // and in the ClickHouse that these tests share; change may set the API up differently.
