@@ -25,7 +25,7 @@ up: engine         ## run everything in one process; prints URLs and a token
 test: engine       ## all tests, on real NATS and ClickHouse
 	$(GO) test -timeout 14m ./...
 
-short: engine      ## all tests, but the longest, fewer rounds: about a minute
+short: engine      ## the tests but the longest scenarios, fewer rounds, in about a minute
 	$(GO) test -short -p 4 -timeout 5m ./...
 
 check: build       ## formatting, vet, staticcheck, module files
