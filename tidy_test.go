@@ -230,6 +230,7 @@ func TestFilesAndFunctionsStayReadable(t *testing.T) {
 	}
 }
 
+// No run skips a test, but a short one those that its package names in TestMain.
 func TestNoTestIsSkipped(t *testing.T) {
 	files, _ := sources(t)
 	for _, f := range files {
@@ -237,18 +238,37 @@ func TestNoTestIsSkipped(t *testing.T) {
 			t.Errorf("%s skips a test: green by skipping proves nothing", f.path)
 		}
 	}
+	there, left := testsOf(files), 0
+	for _, f := range files {
+		for _, call := range regexp.MustCompile(`(?s)\.(?:TestMain\(m, |LeaveToFull\()(.*?)\)\n`).FindAllStringSubmatch(f.text, -1) {
+			for _, name := range regexp.MustCompile(`"(\w+)"`).FindAllStringSubmatch(call[1], -1) {
+				if left++; f.test && !there[f.pkg+"."+name[1]] {
+					t.Errorf("%s leaves %s to a full run, and there is no such test", f.path, name[1])
+				}
+			}
+		}
+	}
+	if left == 0 {
+		t.Error("no test is left to a full run: this test looks in the wrong place")
+	}
 }
 
-// TestCrashTableNamesItsTests reads docs/design.md: a crash that nothing tries is a
-// claim.
-func TestCrashTableNamesItsTests(t *testing.T) {
-	files, _ := sources(t)
+// testsOf is the names of all tests, as package.TestName.
+func testsOf(files []sourceFile) map[string]bool {
 	there := map[string]bool{}
 	for _, f := range files {
 		for _, m := range regexp.MustCompile(`(?m)^func (Test\w+)\(`).FindAllStringSubmatch(f.text, -1) {
 			there[f.pkg+"."+m[1]] = true
 		}
 	}
+	return there
+}
+
+// TestCrashTableNamesItsTests reads docs/design.md: a crash that nothing tries is a
+// claim.
+func TestCrashTableNamesItsTests(t *testing.T) {
+	files, _ := sources(t)
+	there := testsOf(files)
 	design, err := os.ReadFile("docs/design.md")
 	if err != nil {
 		t.Fatal(err)
