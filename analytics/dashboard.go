@@ -36,7 +36,8 @@ type Dashboard struct {
 	Models []ModelSums // most requests first
 	Teams  []TeamSums  // highest cost first
 
-	LatencyP50MS, LatencyP95MS, LatencyP99MS uint32 // within 3.2 %
+	Timed                                    uint64 // requests of which the latency is known
+	LatencyP50MS, LatencyP95MS, LatencyP99MS uint32 // of these, within 3.2 %
 	TTFTP50MS, TTFTP99MS                     uint32 // of requests whose first byte was timed
 }
 

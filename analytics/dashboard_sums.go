@@ -60,6 +60,7 @@ func (b *dashboardBuilder) add(date, model string, team uuid.UUID, outcome event
 func (b *dashboardBuilder) dashboard() Dashboard {
 	d := Dashboard{
 		Total: b.total, Days: b.days,
+		Timed:        b.latency.count(),
 		LatencyP50MS: b.latency.quantileMS(500), LatencyP95MS: b.latency.quantileMS(950), LatencyP99MS: b.latency.quantileMS(990),
 		TTFTP50MS: b.ttft.quantileMS(500), TTFTP99MS: b.ttft.quantileMS(990),
 	}

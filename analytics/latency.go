@@ -43,13 +43,17 @@ func classMS(c uint8) uint32 {
 // histogram counts latencies by class.
 type histogram [256]uint64
 
+func (h *histogram) count() (n uint64) {
+	for _, c := range h {
+		n += c
+	}
+	return n
+}
+
 // quantileMS is the latency that permille of the counted ones do not exceed
 // (nearest rank); 0 when nothing was counted.
 func (h *histogram) quantileMS(permille uint64) uint32 {
-	var total uint64
-	for _, n := range h {
-		total += n
-	}
+	total := h.count()
 	if total == 0 {
 		return 0
 	}

@@ -295,7 +295,7 @@ func (g *usageGen) next() events.Usage {
 		Tokens:     events.Tokens{Input: uint64(g.rand.IntN(4000)), CacheRead: uint64(g.rand.IntN(100)), Output: uint64(g.rand.IntN(800))},
 		Cost:       decimal.New(int64(g.rand.IntN(1_000_000_000)), -12),
 		Outcome:    events.OutcomeCompleted, Source: events.SourceReported, HTTPStatus: 200,
-		LatencyMS: uint32(g.rand.IntN(5000)), TTFTMS: uint32(g.rand.IntN(900)), Stream: true, Producer: "gateway",
+		LatencyMS: uint32(max(0, g.rand.IntN(6000)-1000)), TTFTMS: uint32(g.rand.IntN(900)), Stream: true, Producer: "gateway",
 	}
 	u.OperationID = u.ID
 	return u

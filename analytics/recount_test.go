@@ -136,7 +136,9 @@ func (r *rig) wantDashboard(us []events.Usage, q DashboardQuery) {
 		if u.Retried {
 			continue
 		}
-		latencies = append(latencies, u.LatencyMS)
+		if u.LatencyMS > 0 {
+			latencies = append(latencies, u.LatencyMS)
+		}
 		if u.TTFTMS > 0 {
 			ttfts = append(ttfts, u.TTFTMS)
 		}
@@ -149,6 +151,9 @@ func (r *rig) wantDashboard(us []events.Usage, q DashboardQuery) {
 	}
 	if health.Sums = d.Total.Sums; d.Total != health {
 		r.t.Fatalf("%s: dashboard %+v, want %+v", q.Zone, d.Total, health)
+	}
+	if d.Timed != uint64(len(latencies)) {
+		r.t.Fatalf("%s: %d requests were timed, want %d", q.Zone, d.Timed, len(latencies))
 	}
 	got := map[string]recount{"total": {"": &d.Total.Sums}, "day": {}, "model": {}, "team": {}}
 	for i, day := range d.Days {

@@ -138,7 +138,7 @@ type Usage struct {
 	Outcome    Outcome
 	Source     Source
 	HTTPStatus uint16 // the provider's status; 0 when it never answered
-	LatencyMS  uint32 // request received to last byte
+	LatencyMS  uint32 // request received to last byte; 0 when unknown, as of one that was abandoned
 	TTFTMS     uint32 // request received to first byte of the answer; 0 when unknown
 	Stream     bool
 	Sandbox    bool // never billed

@@ -321,6 +321,7 @@ func (x *exchange) log() *slog.Logger {
 
 func (x *exchange) sinceReceivedMS() uint32 { return millis(time.Since(x.received)) }
 
+// millis is d, begun milliseconds counted: 0 would say that it was not timed.
 func millis(d time.Duration) uint32 {
-	return uint32(min(max(d.Milliseconds(), 0), math.MaxUint32))
+	return uint32(min(max(d.Milliseconds(), 0)+1, math.MaxUint32))
 }

@@ -38,7 +38,7 @@ type techDashboard struct {
 	TotalRequests     uint64       `json:"total_requests" doc:"As their clients saw them: so are rates and latencies."`
 	Retries           uint64       `json:"retries" doc:"Attempts at providers that failed and that another attempt followed; not part of any rate."`
 	TotalCostRMB      string       `json:"total_cost_rmb" format:"decimal"`
-	AvgLatencyMS      uint64       `json:"avg_latency_ms"`
+	AvgLatencyMS      uint64       `json:"avg_latency_ms" doc:"This and the percentiles are of the requests whose latency is known: nobody timed one that was abandoned."`
 	P50LatencyMS      uint32       `json:"p50_latency_ms"`
 	P95LatencyMS      uint32       `json:"p95_latency_ms"`
 	P99LatencyMS      uint32       `json:"p99_latency_ms"`
@@ -168,8 +168,8 @@ func newTechDashboard(d *analytics.Dashboard) *techDashboard {
 		CacheHitRatePct: percent(d.Total.CacheReadTokens, d.Total.PromptTokens()),
 		DailyTrend:      newDailyTrend(d.Days), ModelDistribution: []modelShare{},
 	}
-	if d.Total.Requests > 0 {
-		t.AvgLatencyMS = (d.Total.LatencySumMS + d.Total.Requests/2) / d.Total.Requests
+	if d.Timed > 0 {
+		t.AvgLatencyMS = (d.Total.LatencySumMS + d.Timed/2) / d.Timed
 	}
 	for _, m := range d.Models {
 		t.ModelDistribution = append(t.ModelDistribution, modelShare{Model: m.Model, Requests: m.Requests, Tokens: m.TotalTokens()})
