@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -65,6 +66,9 @@ func KeySubject(org, key uuid.UUID) string { return "LEDGER.key." + org.String()
 // KeysSubject names the subjects of all keys of an org, for Append.ExpectOn and
 // LastOn: whoever makes a key must know how many there are.
 func KeysSubject(org uuid.UUID) string { return "LEDGER.key." + org.String() + ".*" }
+
+// PepperSubject carries the fingerprint of a version of the keys' pepper, once.
+func PepperSubject(version int32) string { return "LEDGER.pepper." + strconv.Itoa(int(version)) }
 
 func PriceSubject(model string) string    { return "LEDGER.price." + subjectToken(model) }
 func JournalSubject(org uuid.UUID) string { return "LEDGER.journal." + org.String() }

@@ -106,6 +106,8 @@ func (s *Set) apply(r events.Record) error {
 		if err = r.Into(&d); err == nil {
 			err = s.change(r, d, applyStatus(r.Type))
 		}
+	case recordPepper:
+		err = s.applyPepper(r)
 	default:
 		if strings.HasPrefix(r.Type, recordPrefix) {
 			err = fmt.Errorf("unknown record of a key: %w", events.ErrNewerRecord)
@@ -248,6 +250,7 @@ func (s *Set) put(st *state) error {
 		if err := s.index.put(&h, st); err != nil {
 			return err
 		}
+		s.madeUnder[h.pepperVersion] = true
 	}
 	s.tenant(st.key.OrgID).put(st)
 	s.wake()

@@ -36,6 +36,9 @@ type Set struct {
 
 	mu   sync.RWMutex // serialises Apply
 	orgs map[uuid.UUID]*tenant
+	// By pepper version: the fingerprint in the log, and whether a key was made under it.
+	peppers   map[int32]string
+	madeUnder map[int32]bool
 	// changed is closed by the next Apply; nil while nobody waits.
 	changed chan struct{}
 }
@@ -99,7 +102,7 @@ func NewSet(c Config) (*Set, error) {
 	if len(c.Peppers) == 0 || c.Now == nil {
 		return nil, errors.New("keys: a pepper and a clock are needed")
 	}
-	s := &Set{now: c.Now, bounds: c.Bounds.complete(), orgs: map[uuid.UUID]*tenant{}}
+	s := &Set{now: c.Now, bounds: c.Bounds.complete(), orgs: map[uuid.UUID]*tenant{}, peppers: map[int32]string{}, madeUnder: map[int32]bool{}}
 	for i := range s.making {
 		s.making[i] = make(chan struct{}, 1)
 	}

@@ -2,15 +2,9 @@ package node
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base64"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"os"
-	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -28,7 +22,7 @@ import (
 // Config of a node.
 type Config struct {
 	Engines EngineConfig
-	Pepper  string // base64, 32 bytes or more; empty: made once and kept in the data directory
+	Pepper  string // as in AIONE_PEPPER: base64, or version:base64 of several; empty: made once and kept in the data directory
 	Keys    KeyConfig
 	NoKeys  bool             // the node never sees an API key, so it needs no pepper
 	Clock   func() time.Time // default time.Now; the demo runs on another
@@ -79,14 +73,14 @@ func Open(ctx context.Context, c Config) (_ *Node, err error) {
 		}
 	}()
 	if !c.NoKeys {
-		pepper, err := loadPepper(c.Pepper, c.Engines.DataDir)
+		peppers, err := loadPeppers(c.Pepper, c.Engines.DataDir)
 		if err != nil {
 			return n, err
 		}
-		if n.Keys, err = keys.NewSet(keys.Config{Peppers: []keys.Pepper{pepper}, Now: c.Clock, Bounds: c.Keys.bounds()}); err != nil {
+		if n.Keys, err = keys.NewSet(keys.Config{Peppers: peppers, Now: c.Clock, Bounds: c.Keys.bounds()}); err != nil {
 			return n, err
 		}
-		if n.secrets, err = webhooks.NewSecrets(pepper); err != nil {
+		if n.secrets, err = webhooks.NewSecrets(peppers...); err != nil {
 			return n, err
 		}
 		if n.Webhooks, err = webhooks.NewBook(eventTypes, translate); err != nil {
@@ -110,7 +104,13 @@ func Open(ctx context.Context, c Config) (_ *Node, err error) {
 			return n, err
 		}
 	}
-	return n, n.follow(ctx)
+	if err := n.follow(ctx); err != nil || c.NoKeys {
+		return n, err
+	}
+	if err := n.Keys.UsePeppers(ctx, n.Log); err != nil {
+		return n, fmt.Errorf("keys of this log: %w; AIONE_PEPPER must say the same in every process, or the data directory's file pepper", err)
+	}
+	return n, nil
 }
 
 // follow feeds the read models and waits until they have caught up.
@@ -207,53 +207,4 @@ func (n *Node) Close() error {
 		errs = append(errs, n.Engines.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// pepperBytes is the size of a pepper made here.
-const pepperBytes = 32
-
-// loadPepper reads the pepper of the keys' hashes, or makes it at the first
-// start. Losing it makes every key unusable; it is never in the log.
-func loadPepper(text, dataDir string) (keys.Pepper, error) {
-	if text == "" {
-		file := filepath.Join(dataDir, "pepper")
-		body, err := os.ReadFile(file)
-		if errors.Is(err, fs.ErrNotExist) {
-			if body, err = makePepper(file); err != nil {
-				return keys.Pepper{}, err
-			}
-		} else if err != nil {
-			return keys.Pepper{}, fmt.Errorf("read the pepper: %w", err)
-		}
-		text = strings.TrimSpace(string(body))
-	}
-	secret, err := base64.StdEncoding.DecodeString(text)
-	if err != nil {
-		return keys.Pepper{}, errors.New("the pepper is not base64")
-	}
-	return keys.Pepper{Version: 1, Secret: secret}, nil
-}
-
-// makePepper writes a new pepper unless another process has done so meanwhile.
-func makePepper(file string) ([]byte, error) {
-	secret := make([]byte, pepperBytes)
-	if _, err := rand.Read(secret); err != nil {
-		return nil, fmt.Errorf("make a pepper: %w", err)
-	}
-	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
-		return nil, fmt.Errorf("make the data directory: %w", err)
-	}
-	f, err := os.CreateTemp(filepath.Dir(file), "pepper.*")
-	if err != nil {
-		return nil, fmt.Errorf("make a pepper: %w", err)
-	}
-	defer os.Remove(f.Name())
-	_, err = fmt.Fprintln(f, base64.StdEncoding.EncodeToString(secret))
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return nil, fmt.Errorf("make a pepper: %w", err)
-	}
-	if err := os.Link(f.Name(), file); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, fmt.Errorf("make a pepper: %w", err)
-	}
-	return os.ReadFile(file)
 }

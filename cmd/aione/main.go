@@ -38,7 +38,7 @@ import (
 type globals struct {
 	JSON    bool   `name:"json" help:"Print JSON instead of tables and progress."`
 	Verbose bool   `short:"v" help:"Log what happens inside to standard error."`
-	Pepper  string `env:"AIONE_PEPPER" help:"Secret of the keys' hashes, base64, 32 bytes or more. Default: made once and kept in the data directory."`
+	Pepper  string `env:"AIONE_PEPPER" help:"Secret of the keys' hashes, base64, 32 bytes or more; or several as VERSION:BASE64, with commas between, of which the highest makes new keys. Default: made once and kept in the data directory."`
 	node.KeyConfig
 	node.EngineConfig
 }

@@ -17,7 +17,7 @@ type config struct {
 	node.ServeConfig
 	node.KeyConfig
 	node.AuditConfig
-	Pepper  string `env:"AIONE_PEPPER" help:"Secret of the keys' hashes, base64, 32 bytes or more. Default: made once and kept in the data directory."`
+	Pepper  string `env:"AIONE_PEPPER" help:"Secret of the keys' hashes, base64, 32 bytes or more; or several as VERSION:BASE64, with commas between, of which the highest makes new keys. Default: made once and kept in the data directory."`
 	Verbose bool   `short:"v" help:"Log what happens inside."`
 }
 
