@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os/user"
+	"slices"
 	"strings"
 	"time"
 
@@ -113,6 +114,20 @@ func shownBy(err error, command string) error {
 		return fmt.Errorf("%w; `%s` shows what there is", err, command)
 	}
 	return err
+}
+
+// standardModels are the ids of models that a flag names, by id or alias.
+func (s *session) standardModels(names []string) (ids []string, err error) {
+	for _, name := range names {
+		m, ok := s.Catalog.Resolve(name)
+		if !ok {
+			return nil, fmt.Errorf("--models: there is no model %q; `aione admin catalog list` shows what there is", name)
+		}
+		if !slices.Contains(ids, m.ID) {
+			ids = append(ids, m.ID)
+		}
+	}
+	return ids, nil
 }
 
 func (s *session) team(org billing.Org, text string) (billing.Team, error) {
@@ -243,7 +258,7 @@ type adminKeyCreateCmd struct {
 	Team    string   `arg:"" help:"Team, by name or id."`
 	Name    string   `arg:"" help:"What the key is for."`
 	Scopes  []string `help:"Makes a management token with these scopes (ingest, usage:read, billing:read, keys:write, webhooks:write, admin) instead of a chat key."`
-	Models  []string `help:"Standard model ids it may use. Default: all."`
+	Models  []string `help:"Models it may use, by id or alias. Default: all."`
 	Sandbox bool     `help:"Talks to the simulated provider and is never billed."`
 	Expires string   `help:"Date until which it works, YYYY-MM-DD in UTC. Default: for ever."`
 }
@@ -259,7 +274,10 @@ func (c *adminKeyCreateCmd) Run(ctx context.Context, g *globals, out *output, ad
 	if err != nil {
 		return err
 	}
-	in := keys.CreateInput{OrgID: org.ID, TeamID: team.ID, Name: c.Name, ModelsAllowed: c.Models, Sandbox: c.Sandbox, Actor: s.actor, Reason: s.reason}
+	in := keys.CreateInput{OrgID: org.ID, TeamID: team.ID, Name: c.Name, Sandbox: c.Sandbox, Actor: s.actor, Reason: s.reason}
+	if in.ModelsAllowed, err = s.standardModels(c.Models); err != nil {
+		return err
+	}
 	for _, scope := range c.Scopes {
 		in.Scopes = append(in.Scopes, keys.Scope(scope))
 	}

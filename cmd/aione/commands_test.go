@@ -3,9 +3,11 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -97,5 +99,44 @@ func TestCommandsBeginNoPlatform(t *testing.T) {
 	}
 	if _, err := os.Stat(dir); !os.IsNotExist(err) {
 		t.Errorf("the directory was made: %v", err)
+	}
+}
+
+// What a key or a plan may use is kept by standard ids, whatever the models were
+// called: the gateway compares with these.
+func TestModelsByAlias(t *testing.T) {
+	dir := startEngines(t)
+	aione := func(args string) (stdout, stderr string, code int) {
+		var out, err bytes.Buffer
+		code = run(t.Context(), append(strings.Fields(args), "--data", dir), &out, &err)
+		return out.String(), err.String(), code
+	}
+	for _, args := range []string{"admin catalog install", "admin org create Acme", "admin team create Acme Lab",
+		"admin key create Acme Lab one --models haiku-4-5,gpt-4o,claude-haiku-4-5", "admin plan publish lab Lab --models haiku-4-5"} {
+		if _, stderr, code := aione(args); code != 0 {
+			t.Fatalf("aione %s: exit %d, %s", args, code, stderr)
+		}
+	}
+	type models struct {
+		ModelsAllowed []string `json:"models_allowed"`
+	}
+	for _, c := range []struct {
+		list string
+		want []string
+	}{{"admin key list Acme --json", []string{"claude-haiku-4-5", "gpt-4o"}}, {"admin plan list --json", []string{"claude-haiku-4-5"}}} {
+		stdout, stderr, code := aione(c.list)
+		var shown []struct {
+			models
+			Plan models `json:"plan"`
+		}
+		err := json.Unmarshal([]byte(stdout), &shown)
+		if err != nil || code != 0 || len(shown) != 1 || !slices.Equal(slices.Concat(shown[0].ModelsAllowed, shown[0].Plan.ModelsAllowed), c.want) {
+			t.Errorf("aione %s: exit %d, %s%s, %v; want models %q", c.list, code, stdout, stderr, err, c.want)
+		}
+	}
+	for _, args := range []string{"admin key create Acme Lab two --models gpt-4o,gpt-4oo", "admin plan publish lab Lab --models gpt-4oo"} {
+		if _, stderr, code := aione(args); code != 1 || !strings.Contains(stderr, `"gpt-4oo"`) || !strings.Contains(stderr, "`aione admin catalog list`") {
+			t.Errorf("aione %s: exit %d, %s", args, code, stderr)
+		}
 	}
 }

@@ -52,12 +52,12 @@ type adminPlanPublishCmd struct {
 	Overage        string          `enum:"bill,block" default:"bill" help:"What becomes of usage past what is included: bill, or block (of one kind of included usage, without charges)."`
 	RPM            uint64          `name:"rpm" default:"0" help:"Requests a minute of the whole org. Default: no limit."`
 	TPM            uint64          `name:"tpm" default:"0" help:"Tokens a minute of the whole org. Default: no limit."`
-	Models         []string        `help:"Standard model ids. Default: all."`
+	Models         []string        `help:"Models that it is for, by id or alias. Default: all."`
 	Charges        string          `type:"existingfile" help:"JSON file with an array of charges: what is priced by tiers instead of at list price."`
 }
 
 func (c *adminPlanPublishCmd) plan() (billing.Plan, error) {
-	p := billing.Plan{Code: c.Code, Name: c.Name, Currency: c.Currency, RPMLimit: c.RPM, TPMLimit: c.TPM, ModelsAllowed: c.Models,
+	p := billing.Plan{Code: c.Code, Name: c.Name, Currency: c.Currency, RPMLimit: c.RPM, TPMLimit: c.TPM,
 		Terms: ledger.Terms{IncludedTokens: c.IncludedTokens, DiscountPct: c.DiscountPct, OveragePolicy: billing.OveragePolicy(c.Overage)}}
 	for _, part := range []struct {
 		to   *ledger.Amount
@@ -93,6 +93,9 @@ func (c *adminPlanPublishCmd) Run(ctx context.Context, g *globals, out *output, 
 		return err
 	}
 	defer s.Close()
+	if plan.ModelsAllowed, err = s.standardModels(c.Models); err != nil {
+		return err
+	}
 	published, err := s.commands().PublishPlan(ctx, plan, s.byOnce(c.once))
 	if err != nil {
 		return err
