@@ -79,7 +79,7 @@ func (s *Store) AuditShard(ctx context.Context, log AuditLog, shard int, progres
 // is in; a change of older rows that adds and removes none is left to AuditShard.
 func (s *Store) AuditOn(ctx context.Context, log AuditLog, before ShardAudit, progress func(done, total uint64)) (ShardAudit, error) {
 	a, shard := before, before.Shard
-	a.after, a.since, a.Differences, a.Dispositions = before.Through, before.ends, nil, maps.Clone(before.Dispositions)
+	a.after, a.since, a.Differences, a.Dispositions = before.Through, before.ends, []string{}, maps.Clone(before.Dispositions)
 	at, err := s.Checkpoint(ctx, shard) // before the end of the log, which moves while rows arrive
 	if err != nil {
 		return a, err

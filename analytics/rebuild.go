@@ -34,8 +34,8 @@ type Contents struct {
 	Duplicates  uint64          `json:"duplicates"`
 	Conflicts   uint64          `json:"conflicts"`
 	Undecodable uint64          `json:"undecodable"`
-	Digest      uint64          `json:"digest"` // of every row, whatever their order
-	Cost        decimal.Decimal `json:"cost"`   // Σ of what is counted
+	Digest      uint64          `json:"digest,string"` // of every row, whatever their order; too large a number for some readers of JSON
+	Cost        decimal.Decimal `json:"cost"`          // Σ of what is counted
 }
 
 // RebuildReport says what a rebuild found.

@@ -80,8 +80,8 @@ func TestCommandsSayWhatToDo(t *testing.T) {
 		if code != c.code || printed != want || !strings.Contains(stderr.String(), c.says) || c.says == "" && stderr.String() != "" {
 			t.Errorf("aione %s: exit %d, printed %q and said %q; want %d, %q and %q", c.args, code, printed, stderr.String(), c.code, c.stdout, c.says)
 		}
-		if strings.HasPrefix(c.args, "verify") && strings.Contains(printed, `"problems": null`) {
-			t.Errorf("verify has problems that are null: %s", printed)
+		if strings.HasPrefix(c.args, "verify") && strings.Contains(printed, "null") {
+			t.Errorf("verify prints what is null: %s", printed)
 		}
 	}
 }
