@@ -88,7 +88,7 @@ func TestBadCommandLines(t *testing.T) {
 		{"aione admin org list", "", "connect to NATS"},
 		{"api --nope", "", "unknown flag --nope"},
 		{"api", "", "connect to NATS"},
-		{"api", "AIONE_PEPPER=%%%", "the pepper is not base64"},
+		{"api", "AIONE_PEPPER=%%%", "pepper 1 is not base64"},
 		{"ingest", "AIONE_LEASE_TTL=abc", "AIONE_LEASE_TTL"},
 		{"ingest", "", "connect to NATS"},
 		{"ingest --batch-rows ten", "", "--batch-rows"},

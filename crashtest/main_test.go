@@ -19,7 +19,7 @@ var seedFlag = flag.Uint64("seed", 0, "seed of what is random; 0 takes one from 
 var binaries struct{ dir string }
 
 func TestMain(m *testing.M) {
-	embedded.LeaveToFull("TestBudgetSurvivesKill", "TestCleanStop", "TestFinanceCommands", "TestFrozenClickHouse", "TestLateInsert",
+	embedded.LeaveToFull("TestBudgetSurvivesKill", "TestCleanStop", "TestFinanceCommands", "TestFrozenClickHouse", "TestInvoicesOverKills", "TestLateInsert",
 		"TestPlanThatBlocksSurvivesKill", "TestQuarantine", "TestTamperedRows", "TestTwoOfEach")
 	os.Exit(runAll(m))
 }

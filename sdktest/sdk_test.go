@@ -40,7 +40,7 @@ const (
 	countedMax = 20 * time.Second
 )
 
-func TestMain(m *testing.M) { os.Exit(embedded.TestMain(m)) }
+func TestMain(m *testing.M) { os.Exit(embedded.TestMain(m, "TestOfficialSDKs")) }
 
 // modules is the directory of the installed SDKs.
 func modules(t *testing.T) string {

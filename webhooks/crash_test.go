@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	os.Exit(embedded.TestMain(m))
+	os.Exit(embedded.TestMain(m, "TestKilledProcessForgetsNothing"))
 }
 
 // runChild is a whole process: a log on disk, a deliverer, and events that go on
