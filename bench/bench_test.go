@@ -10,7 +10,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	os.Exit(embedded.TestMain(m, "TestDashboard", "TestEventsAPI", "TestIngest", "TestLedger", "TestRebuild"))
+	os.Exit(embedded.TestMain(m, "TestDashboard", "TestEventsAPI", "TestGateway", "TestIngest", "TestLedger", "TestRebuild"))
 }
 
 // sized is n, or a quarter of it in a short run: fewer rows, never fewer measurements.

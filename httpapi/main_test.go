@@ -32,7 +32,7 @@ import (
 
 func TestMain(m *testing.M) {
 	debug.SetGCPercent(400) // documents and contracts stay, and are many small objects
-	os.Exit(embedded.TestMain(m, "TestAMonthOfFinance", "TestDaysAddUpToTheInvoice", "TestInvoiceRunPlanAndAccount", "TestUsageDaysAreTheOrgs"))
+	os.Exit(embedded.TestMain(m, "TestAMonthOfFinance", "TestDaysAddUpToTheInvoice", "TestInvoiceRunPlanAndAccount", "TestUsageDaysAreTheOrgs", "TestWatermark"))
 }
 
 // clock is the test's time.

@@ -14,8 +14,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	os.Exit(embedded.TestMain(m, "TestAloneStopsTheWriters", "TestAuditorKeepsTheInvoicerHonest", "TestPlanThatBlocks", "TestWebhooksTellOfCorrections",
-		"TestWebhooksTellOfInvoices"))
+	os.Exit(embedded.TestMain(m, "TestAloneStopsTheWriters", "TestAuditorKeepsTheInvoicerHonest", "TestFailOverIsOneGoodRequest", "TestOneOrgBesideAnother",
+		"TestPlanThatBlocks", "TestWebhooksTellOfCorrections", "TestWebhooksTellOfInvoices"))
 }
 
 // up starts a node with its API and its ingester for one test, on a NATS of its own
