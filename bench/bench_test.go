@@ -13,14 +13,6 @@ func TestMain(m *testing.M) {
 	os.Exit(embedded.TestMain(m, "TestDashboard", "TestEventsAPI", "TestGateway", "TestIngest", "TestLedger", "TestRebuild"))
 }
 
-// sized is n, or a quarter of it in a short run: fewer rows, never fewer measurements.
-func sized(n int) int {
-	if testing.Short() {
-		return n / 4
-	}
-	return n
-}
-
 // measured runs one measurement at a size that takes a moment. Whether figures are
 // good is for a quiet machine to say; here they must be there and make sense.
 func measured(t *testing.T, name string, size int) Report {
@@ -67,7 +59,7 @@ func positive(t *testing.T, r Report, name string, figures ...string) {
 }
 
 func TestIngest(t *testing.T) {
-	size := sized(3000)
+	size := 3000
 	r := measured(t, "ingest", size)
 	positive(t, r, "ingest", "ratio", "events_per_s", "ceiling_events_per_s", "publish_events_per_s", "log_bytes_per_event",
 		"filter_bytes", "visible_p50_ms", "visible_p99_ms")
@@ -91,7 +83,7 @@ func TestEventsAPI(t *testing.T) {
 }
 
 func TestGateway(t *testing.T) {
-	size := sized(2000)
+	size := 2000
 	r := measured(t, "gateway", size)
 	positive(t, r, "gateway", "ratio_8", "ratio_256", "requests", "prompt_bytes")
 	g := r.Gateway
@@ -106,7 +98,7 @@ func TestGateway(t *testing.T) {
 }
 
 func TestDashboard(t *testing.T) {
-	size := sized(80_000)
+	size := 80_000
 	r := measured(t, "dashboard", size)
 	positive(t, r, "dashboard", "p50_ms", "p99_ms", "rows", "parts", "disk_bytes", "projection_bytes", "clients_p99_ms")
 	d := r.Dashboard
@@ -121,7 +113,7 @@ func TestDashboard(t *testing.T) {
 }
 
 func TestRebuild(t *testing.T) {
-	r := measured(t, "rebuild", sized(3000))
+	r := measured(t, "rebuild", 3000)
 	positive(t, r, "rebuild", "ratio", "fill_ratio", "events_per_s", "ingest_events_per_s")
 	for _, round := range r.Rebuild.Rounds {
 		if !round.SameAndExchanged || round.CompareSeconds <= 0 {
@@ -131,7 +123,7 @@ func TestRebuild(t *testing.T) {
 }
 
 func TestLedger(t *testing.T) {
-	size := sized(40_000)
+	size := 40_000
 	r := measured(t, "ledger", size)
 	positive(t, r, "invoices", "seconds_10k_orgs", "seconds_one_big_org", "invoices_per_s", "heap_peak_bytes")
 	positive(t, r, "ledger", "transfers_per_s", "snapshot_bytes")

@@ -228,3 +228,18 @@ func (c *Catalog) Resolve(name string) (Model, bool) {
 	}
 	return Model{}, false
 }
+
+// StandardIDs are the ids of the models that names mean, see Resolve, each once;
+// unknown are the indexes of those that mean none.
+func (c *Catalog) StandardIDs(names []string) (ids []string, unknown []int) {
+	for i, name := range names {
+		m, ok := c.Resolve(name)
+		switch {
+		case !ok:
+			unknown = append(unknown, i)
+		case !slices.Contains(ids, m.ID):
+			ids = append(ids, m.ID)
+		}
+	}
+	return ids, unknown
+}

@@ -164,9 +164,6 @@ func TestTamperedRows(t *testing.T) {
 		{"rows made cheaper", "ALTER TABLE usage_events UPDATE cost = 0 WHERE stream_seq = 5 SETTINGS mutations_sync = 2", "sequence 5"},
 		{"rows doubled", "INSERT INTO usage_events SELECT * FROM usage_events WHERE stream_seq = 7", "sequence 7"},
 	}
-	if testing.Short() {
-		kinds = kinds[:1]
-	}
 	for _, k := range kinds {
 		calm(t, load) // and so more envelopes than any that is tampered with
 		ctx, cancel := context.WithTimeout(context.Background(), startWithin)

@@ -133,10 +133,7 @@ type invoice struct {
 func TestInvoicesOverKills(t *testing.T) {
 	platformTest(t)
 	r := random(t)
-	orgs, kills := 5, 15
-	if testing.Short() {
-		orgs, kills = 2, 3
-	}
+	const orgs, kills = 5, 15
 	start, end := lastMonth(t)
 	p := newPlatform(t)
 	p.installCatalog()

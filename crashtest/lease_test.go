@@ -19,10 +19,7 @@ import (
 func TestTwoOfEach(t *testing.T) {
 	platformTest(t)
 	r := random(t)
-	stops, clients := 6, 8
-	if testing.Short() {
-		stops, clients = 1, 4
-	}
+	const stops, clients = 6, 8
 	const ttl = 2 * time.Second
 	p := newPlatform(t)
 	p.installCatalog()
@@ -114,10 +111,7 @@ func (p *platform) rowsThrough(projection interface {
 func TestFrozenClickHouse(t *testing.T) {
 	platformTest(t)
 	r := random(t)
-	freezes, clients := 6, 8
-	if testing.Short() {
-		freezes, clients = 1, 4
-	}
+	const freezes, clients = 6, 8
 	const ttl = 1500 * time.Millisecond
 	p := newPlatform(t)
 	p.installCatalog()

@@ -230,8 +230,8 @@ func (p *platform) judge(org uuid.UUID, attempts []attempt, truth truth, rows []
 			f.add("answered and priced wrongly", "request %d costs %s, the row says %s", a.n, want.RatString(), r.cost)
 		}
 	}
-	// The other way round: every counted row was admitted or stands for that, and those with figures of
-	// the provider are of one request that was sent, and of no other.
+	// The other way round: every counted row was admitted, or stands for that, and those
+	// with figures of the provider are of one request that was sent, and of no other.
 	claimed := map[uint64]uuid.UUID{}
 	for id, r := range counted {
 		if !truth.covered(id) {

@@ -43,10 +43,7 @@ func TestKilledChildLosesAndDoublesNothing(t *testing.T) {
 	e := embedded.OpenPrivate(t)
 	conn := open(t, e.DSN)
 	mustExec(t, conn, "CREATE TABLE t (batch UInt64, i UInt64) ENGINE = MergeTree ORDER BY batch SETTINGS non_replicated_deduplication_window = 0")
-	kills := 6
-	if testing.Short() {
-		kills = 3
-	}
+	const kills = 6
 	over := make(chan struct{})
 	known := &oracle{acked: map[uint64]bool{}}
 	var nextBatch atomic.Uint64

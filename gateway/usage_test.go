@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"testing"
+	"time"
 
 	"aione/events"
 
@@ -124,4 +125,13 @@ func TestPromptBounds(t *testing.T) {
 			}
 		}
 	})
+}
+
+// 0 is what nobody timed: dashboards leave it out.
+func TestBegunMillisecondsCount(t *testing.T) {
+	for d, want := range map[time.Duration]uint32{-time.Second: 1, 0: 1, 999 * time.Microsecond: 1, time.Millisecond: 2, 1<<63 - 1: 1<<32 - 1} {
+		if got := millis(d); got != want {
+			t.Errorf("%s is %d ms, want %d", d, got, want)
+		}
+	}
 }

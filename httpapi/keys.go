@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"slices"
 	"time"
 
 	"aione/keys"
@@ -181,21 +180,15 @@ func (s *Server) createKey(w http.ResponseWriter, r *http.Request, caller *keys.
 
 // standardModels turns names into standard ids.
 func (s *Server) standardModels(names []string) ([]string, error) {
-	var ids []string
+	ids, unknown := s.config.Catalog.StandardIDs(names)
+	if len(unknown) == 0 {
+		return ids, nil
+	}
 	var problems validationErrors
-	for i, name := range names {
-		m, ok := s.config.Catalog.Resolve(name)
-		switch {
-		case !ok && len(problems) < problemsMax:
-			problems = append(problems, problem{Loc: []any{"body", "models_allowed", i}, Msg: "there is no such model", Type: "model_unknown"})
-		case ok && !slices.Contains(ids, m.ID):
-			ids = append(ids, m.ID)
-		}
+	for _, i := range unknown[:min(len(unknown), problemsMax)] {
+		problems = append(problems, problem{Loc: []any{"body", "models_allowed", i}, Msg: "there is no such model", Type: "model_unknown"})
 	}
-	if len(problems) > 0 {
-		return nil, problems
-	}
-	return ids, nil
+	return nil, problems
 }
 
 // updateKey serves PUT /api/v1/gateway/keys/{key_id}.

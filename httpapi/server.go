@@ -85,6 +85,7 @@ type Usage interface {
 // Catalog says which models there are and what they cost: catalog.Catalog.
 type Catalog interface {
 	Resolve(name string) (catalog.Model, bool)
+	StandardIDs(names []string) (ids []string, unknown []int)
 	// Prices are all versions of a model, oldest first.
 	Prices(modelID string) []catalog.Price
 	// ModelsAt are all models with their prices at an instant.

@@ -27,10 +27,7 @@ const tokensOf = `{"model":"flat","max_tokens":7,"messages":[{"role":"user","con
 // period; the invoice has no overage.
 func TestPlanThatBlocks(t *testing.T) {
 	t.Parallel()
-	claims := 500
-	if testing.Short() {
-		claims = 60
-	}
+	const claims = 500
 	clock := &laterClock{}
 	clock.jump(time.Date(2027, 3, 1, 4, 0, 0, 0, time.UTC)) // the first in Shanghai: a whole period
 	engines := EngineConfig{DataDir: t.TempDir(), Shards: 1, Replicas: 1}

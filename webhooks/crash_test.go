@@ -168,10 +168,7 @@ func TestKilledProcessForgetsNothing(t *testing.T) {
 		}
 	}
 	said := func() int { mu.Lock(); defer mu.Unlock(); return len(happened) }
-	rounds := 4
-	if testing.Short() {
-		rounds = 2
-	}
+	const rounds = 4
 	for range rounds {
 		before, calls := said(), len(r.got())
 		kill, _ := child(t, dir, org, r.URL, line)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os/user"
-	"slices"
 	"strings"
 	"time"
 
@@ -117,15 +116,10 @@ func shownBy(err error, command string) error {
 }
 
 // standardModels are the ids of models that a flag names, by id or alias.
-func (s *session) standardModels(names []string) (ids []string, err error) {
-	for _, name := range names {
-		m, ok := s.Catalog.Resolve(name)
-		if !ok {
-			return nil, fmt.Errorf("--models: there is no model %q; `aione admin catalog list` shows what there is", name)
-		}
-		if !slices.Contains(ids, m.ID) {
-			ids = append(ids, m.ID)
-		}
+func (s *session) standardModels(names []string) ([]string, error) {
+	ids, unknown := s.Catalog.StandardIDs(names)
+	if len(unknown) > 0 {
+		return nil, fmt.Errorf("--models: there is no model %q; `aione admin catalog list` shows what there is", names[unknown[0]])
 	}
 	return ids, nil
 }
